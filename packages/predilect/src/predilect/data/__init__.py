@@ -1,0 +1,1 @@
+"""Interaction logs: reading, checking, filtering, splitting, candidate sets."""
