@@ -23,7 +23,7 @@ __getattr__, __dir__ = attach(
         "Catalogue": "predilect.data.catalogue",
         "RecDataset": "predilect.data.dataset",
         "load": "predilect.data.loading",
-        "evaluate": "predilect.evaluation.evaluate",
+        "evaluate": "predilect.evaluation.evaluation",
         "Recommendation": "predilect.recommender",
         "Recommender": "predilect.recommender",
     },

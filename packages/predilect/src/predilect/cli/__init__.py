@@ -1,0 +1,20 @@
+"""The command `predilect`; packages add theirs through the entry-point group `predilect.commands`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from predilect._lazy import attach
+
+if TYPE_CHECKING:
+    from predilect.cli.app import app as app
+    from predilect.cli.app import main as main
+    from predilect.cli.options import config_command as config_command
+
+__all__ = ["app", "config_command", "main"]
+
+# Lazy, because a plug-in that imports `predilect.cli.options` must not set off the loading of plug-ins.
+__getattr__, __dir__ = attach(
+    __name__,
+    {"app": "predilect.cli.app", "main": "predilect.cli.app", "config_command": "predilect.cli.options"},
+)

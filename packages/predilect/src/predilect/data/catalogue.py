@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -76,8 +77,8 @@ class Catalogue:
     def resolve(self, items: Iterable[int | str]) -> list[int]:
         """Item ids of what a person typed: dense ids (int), titles, or the data set's own ids (str).
 
-        An exact title comes first, then a normalised one (`normalise_title`; several items with one such title: the most
-        popular), then a raw id.
+        An exact title comes first, then a normalised one (`normalise_title`; of several items with one such title the
+        most popular), then a raw id.
 
         Raises:
             UnknownItemError: names every unknown entry with up to three close titles.
@@ -110,7 +111,8 @@ class Catalogue:
 
     def save(self, path: Path) -> None:
         """Write one Parquet file."""
-        table = {"raw_id": self.raw_ids, "title": self.titles, "categories": [list(c) for c in self.categories]}
+        categories = [list(c) for c in self.categories]
+        table: dict[str, Any] = {"raw_id": self.raw_ids, "title": self.titles, "categories": categories}
         if self.popularity:
             table["popularity"] = self.popularity
         pq.write_table(pa.table(table), path)

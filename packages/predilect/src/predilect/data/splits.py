@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
+from predilect.data._arrow import as_dataset, as_table, list_column, numpy_column
 from predilect.data.catalogue import Catalogue
 
 if TYPE_CHECKING:
     import torch
     from datasets import Dataset
+    from rich.table import Table
+
+    from predilect.data.dataset import RecDataset
 
 PARTS = ("train", "validation", "test")
 
@@ -114,15 +120,43 @@ class SequenceSplits:
         """The rows of one part as tensors."""
         return row_tensors(self.part(name), self.protocol["max_history"])
 
+    def with_candidates(self, size: int = 20, seed: int = 0, negatives: str = "uniform") -> SequenceSplits:
+        """These splits with a fixed candidate set in every validation and test row; see `sample_candidates`."""
+        from predilect.data.candidates import sample_candidates
+
+        def added(part: str) -> Dataset:
+            sets = sample_candidates(self, part, size=size, seed=seed, negatives=negatives)
+            table = as_table(self.part(part))
+            if "candidates" in table.column_names:
+                table = table.drop_columns("candidates")
+            column = list_column(sets.astype(np.int32).ravel(), np.full(len(sets), size))
+            return as_dataset(table.append_column("candidates", column))
+
+        chosen = {"candidates": size, "candidate_seed": seed, "negatives": negatives}
+        return replace(self, validation=added("validation"), test=added("test"), protocol={**self.protocol, **chosen})
+
+    def describe(self) -> Table:
+        """What was done to the data, step by step, and the protocol: a table that `rich` prints."""
+        from rich.table import Table
+
+        said = ", ".join(f"{k} {v}" for k, v in self.protocol.items() if v is not None)
+        table = Table("step", title=self.protocol["data"], caption=said)
+        for column in ("interactions", "users", "items"):
+            table.add_column(column, justify="right")
+        for c in self.counts:
+            table.add_row(c.step, f"{c.interactions:,}", f"{c.users:,}", f"{c.items:,}")
+        return table
+
 
 def row_tensors(rows: Dataset, max_history: int) -> RowTensors:
-    """Columns of `rows` as tensors; histories are cut to the last `max_history` items and padded with 0 on the left."""
+    """Columns of `rows` as tensors; histories are cut to their last `max_history` items and padded on the left."""
     import torch
 
     table = rows.with_format("arrow")[:]
 
     def column(name: str) -> np.ndarray:
-        return table[name].to_numpy().astype(np.int64)
+        values: np.ndarray = table[name].to_numpy().astype(np.int64)
+        return values
 
     lists = table["history"].combine_chunks()
     lengths = np.asarray(lists.value_lengths()).astype(np.int64)
@@ -143,3 +177,182 @@ def row_tensors(rows: Dataset, max_history: int) -> RowTensors:
         torch.from_numpy(column("position")),
         candidates,
     )
+
+
+@dataclass(frozen=True)
+class _Log:
+    """A log sorted by user, and within a user by time; equal times keep the order of the rows."""
+
+    user: np.ndarray
+    item: np.ndarray
+    time: np.ndarray
+    row: np.ndarray
+    """place of the event in the unsorted log"""
+    offsets: np.ndarray
+    official: np.ndarray | None
+
+    @property
+    def position(self) -> np.ndarray:
+        """Place of each event in its user's sequence, from 0."""
+        place: np.ndarray = np.arange(len(self.user)) - self.offsets[self.user]
+        return place
+
+    @property
+    def remaining(self) -> np.ndarray:
+        """How many events of the user come after each event."""
+        count: np.ndarray = self.offsets[self.user + 1] - 1 - np.arange(len(self.user))
+        return count
+
+
+def _sorted_log(data: RecDataset) -> _Log:
+    user, time = numpy_column(data.interactions, "user_id"), numpy_column(data.interactions, "timestamp")
+    order = np.lexsort((time, user))  # stable
+    item = numpy_column(data.interactions, "item_id")[order].astype(np.int32)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(user))]).astype(np.int64)
+    official = None
+    if "split" in data.interactions.column_names:
+        official = np.asarray(as_table(data.interactions)["split"].to_numpy())[order]
+    return _Log(user[order].astype(np.int32), item, time[order], order, offsets, official)
+
+
+def _temporal(log: _Log, ratios: tuple[float, ...], seed: int) -> np.ndarray:
+    """One moment for everybody ends training, another ends validation; neither falls within a tie."""
+    time = np.sort(log.time)
+    changes = np.flatnonzero(time[1:] > time[:-1]) + 1  # a boundary before one of these parts no equal times
+    if not len(changes):
+        raise ValueError("all events have one time: choose strategy leave_one_out or by_user")
+    wanted = np.cumsum(ratios[:2]) * len(time)
+    starts = [time[changes[np.abs(changes - w).argmin()]] for w in wanted]
+    return np.searchsorted(starts, log.time, side="right")
+
+
+def _leave_one_out(log: _Log, ratios: tuple[float, ...], seed: int) -> np.ndarray:
+    """Each user's last event is for testing, the one before for validation, the rest for training."""
+    part: np.ndarray = 2 - np.minimum(log.remaining, 2)
+    return part
+
+
+def _by_user(log: _Log, ratios: tuple[float, ...], seed: int) -> np.ndarray:
+    """Whole users, shuffled."""
+    users = len(log.offsets) - 1
+    bounds = np.rint(np.cumsum(ratios[:2]) * users)
+    place = np.random.default_rng(seed).permutation(users)
+    part: np.ndarray = np.searchsorted(bounds, place, side="right")[log.user]
+    return part
+
+
+def _official(log: _Log, ratios: tuple[float, ...], seed: int) -> np.ndarray:
+    """The split that the data set comes with."""
+    if log.official is None:
+        raise ValueError("the data has no column split: choose another strategy than official")
+    part = np.full(len(log.official), -1)
+    for code, name in enumerate(PARTS):
+        part[log.official == name] = code
+    if (part < 0).any():
+        found = sorted({str(v) for v in log.official[part < 0]})
+        raise ValueError(f"the column split may hold {', '.join(PARTS)} (got {', '.join(found[:5])})")
+    return part
+
+
+STRATEGIES: dict[str, Callable[[_Log, tuple[float, ...], int], np.ndarray]] = {
+    "temporal": _temporal,
+    "leave_one_out": _leave_one_out,
+    "by_user": _by_user,
+    "official": _official,
+}
+
+
+def cut(
+    data: RecDataset,
+    strategy: str,
+    *,
+    ratios: tuple[float, ...],
+    max_history: int,
+    min_history: int,
+    seed: int,
+) -> SequenceSplits:
+    """Cut a log into training, validation and test rows.
+
+    Every event is in exactly one part, and is a row of it if its user has at least `min_history` earlier events. A
+    row's history is what the user took before the event, whatever part that lies in: nothing later than the target is
+    ever seen.
+
+    Args:
+        data: the log.
+        strategy: "temporal": two moments cut the whole log by time, the shares being `ratios` as nearly as ties allow;
+            "leave_one_out": each user's last event is tested, the one before validates; "by_user": users are shuffled
+            by `seed` into shares of `ratios`; "official": the `split` column that the data comes with.
+        ratios: shares of training, validation and test; sum 1. Only for "temporal" and "by_user".
+        max_history: longest history; older items are cut off.
+        min_history: events without that many predecessors are no rows (they stay in histories and
+            `train_interactions`).
+        seed: of "by_user".
+
+    Raises:
+        ValueError: an unknown strategy, ratios that are no three shares, or a part without rows; says what to change.
+    """
+    _require_options(strategy, ratios, max_history, min_history)
+    log = _sorted_log(data)
+    part = STRATEGIES[strategy](log, ratios, seed)
+    enough = log.position >= min_history
+    events = [np.flatnonzero((part == code) & enough) for code in range(3)]
+    for name, rows in zip(PARTS, events, strict=True):
+        if not len(rows):
+            raise ValueError(
+                f"the {name} part of {data.name} has no rows under strategy {strategy!r}, ratios {ratios}, "
+                f"min_history {min_history}: give it a larger ratio, lower min_history, or choose another strategy"
+            )
+    train_rows = np.sort(log.row[part == 0])
+    training = as_table(data.interactions).take(pa.array(train_rows))
+    taken = np.bincount(training["item_id"].to_numpy(), minlength=len(data.catalogue) + 1)[1:]
+    protocol = {
+        "data": data.name,
+        "strategy": strategy,
+        "ratios": list(ratios) if strategy in ("temporal", "by_user") else None,
+        "split_seed": seed if strategy == "by_user" else None,
+        "k_core": data.k,
+        "max_history": max_history,
+        "min_history": min_history,
+    }
+    told = [
+        StepCount(f"{strategy}: {name}", len(rows), len(np.unique(log.user[rows])), len(np.unique(log.item[rows])))
+        for name, rows in zip(PARTS, events, strict=True)
+    ]
+    parts = [_rows(log, rows, max_history) for rows in events]
+    return SequenceSplits(
+        train=parts[0],
+        validation=parts[1],
+        test=parts[2],
+        train_interactions=as_dataset(training),
+        catalogue=replace(data.catalogue, popularity=tuple(taken.tolist())),
+        sequences=UserSequences(log.item, log.offsets),
+        protocol=protocol,
+        counts=(*data.counts, *told),
+    )
+
+
+def _require_options(strategy: str, ratios: tuple[float, ...], max_history: int, min_history: int) -> None:
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)} (got {strategy!r})")
+    if len(ratios) != 3 or min(ratios) <= 0 or abs(sum(ratios) - 1) > 1e-9:
+        raise ValueError(f"ratios must be three positive shares that sum to 1 (got {ratios})")
+    if max_history < 1 or min_history < 0:
+        raise ValueError(
+            f"max_history must be at least 1 and min_history at least 0 (got {max_history} and {min_history})"
+        )
+
+
+def _rows(log: _Log, events: np.ndarray, max_history: int) -> Dataset:
+    """The rows whose targets are the given events."""
+    position = log.position[events]
+    lengths = np.minimum(position, max_history)
+    start = np.repeat(events - lengths, lengths)
+    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    columns = {
+        "user_id": log.user[events],
+        "history": list_column(log.item[start + within], lengths),
+        "target": log.item[events],
+        "timestamp": log.time[events],
+        "position": position.astype(np.int32),
+    }
+    return as_dataset(pa.table(columns))

@@ -1,0 +1,44 @@
+"""The recommenders of the core: baselines without a sequence, item neighbours, and the sequential backbones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from predilect._lazy import attach
+
+if TYPE_CHECKING:
+    from predilect.recommenders.baselines import Popularity as Popularity
+    from predilect.recommenders.baselines import Random as Random
+    from predilect.recommenders.baselines import RecentPopularity as RecentPopularity
+    from predilect.recommenders.item_knn import ItemKNN as ItemKNN
+    from predilect.recommenders.sequential import CaserRecommender as CaserRecommender
+    from predilect.recommenders.sequential import GRU4RecRecommender as GRU4RecRecommender
+    from predilect.recommenders.sequential import NextItNetRecommender as NextItNetRecommender
+    from predilect.recommenders.sequential import SASRecRecommender as SASRecRecommender
+    from predilect.recommenders.sequential import SequentialRecommender as SequentialRecommender
+
+_NAMES = {
+    "CaserRecommender": "predilect.recommenders.sequential",
+    "GRU4RecRecommender": "predilect.recommenders.sequential",
+    "ItemKNN": "predilect.recommenders.item_knn",
+    "NextItNetRecommender": "predilect.recommenders.sequential",
+    "Popularity": "predilect.recommenders.baselines",
+    "Random": "predilect.recommenders.baselines",
+    "RecentPopularity": "predilect.recommenders.baselines",
+    "SASRecRecommender": "predilect.recommenders.sequential",
+    "SequentialRecommender": "predilect.recommenders.sequential",
+}
+
+__all__ = [
+    "CaserRecommender",
+    "GRU4RecRecommender",
+    "ItemKNN",
+    "NextItNetRecommender",
+    "Popularity",
+    "Random",
+    "RecentPopularity",
+    "SASRecRecommender",
+    "SequentialRecommender",
+]
+
+__getattr__, __dir__ = attach(__name__, _NAMES)

@@ -1,0 +1,54 @@
+"""`predilect leaderboard`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from predilect.cli.options import config_command
+from predilect.leaderboard.config import LeaderboardConfig
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from predilect.leaderboard.results import Leaderboard
+
+
+@config_command(LeaderboardConfig)
+def leaderboard(config: LeaderboardConfig) -> None:
+    """Train and compare recommenders on one data set: table, results.json, plots and report.html."""
+    from rich.console import Console
+
+    from predilect.leaderboard.progress import TerminalProgress
+    from predilect.leaderboard.runner import run_leaderboard
+    from predilect.leaderboard.table import results_table
+
+    console = Console()
+    try:
+        with TerminalProgress(console) as progress:
+            board = run_leaderboard(config, observer=progress)
+    except KeyboardInterrupt:
+        console.print("\nStopped. Finished models are kept; continue with --resume.", style="yellow")
+        raise typer.Exit(130) from None
+    console.print()
+    console.print(results_table(board))
+    for model in board.failed:
+        console.print(f"{model.name} failed: {model.error}", style="red", markup=False, highlight=False)
+    _write_pages(board, config, console)
+    if board.failed:
+        raise typer.Exit(1)
+
+
+def _write_pages(board: Leaderboard, config: LeaderboardConfig, console: Console) -> None:
+    from predilect.leaderboard.plots import write_plots
+    from predilect.leaderboard.report import write_report
+
+    write_report(board, config.output_dir / "report.html")
+    try:
+        write_plots(board, config.output_dir)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "matplotlib":
+            raise
+        console.print("no PNG plots: matplotlib is not installed (pip install 'predilect[plots]')", style="yellow")
+    console.print(f"results: {config.output_dir / 'results.json'}\nreport:  {config.output_dir / 'report.html'}")

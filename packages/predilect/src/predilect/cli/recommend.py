@@ -1,0 +1,47 @@
+"""`predilect recommend`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from predilect.cli.models import DEFAULT, find_model
+
+
+def recommend(
+    items: Annotated[list[str], typer.Argument(help="Titles or ids of what the person took, oldest first.")],
+    model: Annotated[
+        Path, typer.Option(help="A saved recommender, or a leaderboard's output folder: its best model.")
+    ] = DEFAULT,
+    k: Annotated[int, typer.Option("-k", "--k", min=1, help="Length of the list.")] = 10,
+    exclude_history: Annotated[bool, typer.Option(help="Never recommend what the person took.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Recommend items to a person, from the titles that they type."""
+    folder = find_model(model)
+    from predilect.recommender import Recommender
+
+    recommender = Recommender.from_pretrained(folder)
+    history = recommender.catalogue.resolve(items)
+    found = recommender.recommend(history, k, exclude_history=exclude_history)
+    took = [{"item_id": i, "title": recommender.catalogue.title(i)} for i in history]
+    if as_json:
+        told = {"recommender": recommender.name, "history": took, "recommendations": [r._asdict() for r in found]}
+        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=f"{recommender.name} recommends", title_style="bold", header_style="bold")
+    for column in ("", "title", "categories", "score"):
+        table.add_column(column, justify="right" if column in ("", "score") else "left")
+    for place, r in enumerate(found, start=1):
+        categories = ", ".join(recommender.catalogue.categories[r.item_id - 1])
+        table.add_row(str(place), Text(r.title), Text(categories, style="dim"), f"{r.score:.3f}")
+    console = Console()
+    console.print(Text("after " + ", ".join(t["title"] for t in took)))
+    console.print(table)

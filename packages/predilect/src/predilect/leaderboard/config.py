@@ -1,0 +1,97 @@
+"""What a run is: data, protocol, models. Plain values only, so that `predilect --help` can read it cheaply."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from predilect.configuration import option
+
+DATA, PROTOCOL, RUN = "Data", "Protocol", "Run"
+
+
+@dataclass(kw_only=True)
+class ReaderConfig:
+    """How to read data; the same options for every command that reads any."""
+
+    format: str | None = option(
+        "Name of the reader, where the files do not show it (see `predilect data inspect --list`).",
+        panel=DATA,
+        default=None,
+    )
+    column: dict[str, str] = option(
+        "Your column for one of ours: user_id=uid, item_id=isbn, timestamp=when, rating=stars.", panel=DATA, default={}
+    )
+    on_error: Literal["raise", "skip"] = option(
+        "On faulty rows: raise, or skip (drop and count them).", panel=DATA, default="raise"
+    )
+
+
+@dataclass(kw_only=True)
+class DataConfig(ReaderConfig):
+    """Which data to read, and how."""
+
+    data: str = option(
+        "A packaged data set, or a folder or file in a known format.", panel=DATA, default="movietweetings-100k"
+    )
+
+
+@dataclass(kw_only=True)
+class ProtocolConfig(DataConfig):
+    """How data is prepared, cut and ranked: two results are comparable where all of this is equal."""
+
+    split: Literal["temporal", "leave_one_out", "by_user", "official"] = option(
+        "How the log is cut into training, validation and test.", panel=PROTOCOL, default="temporal"
+    )
+    ratios: tuple[float, float, float] = option(
+        "Shares of training, validation and test (temporal and by_user).", panel=PROTOCOL, default=(0.8, 0.1, 0.1)
+    )
+    k_core: int = option(
+        "Keep users and items with at least this many interactions; 0 keeps all.", panel=PROTOCOL, default=5
+    )
+    max_history: int = option("Longest history a model sees, in items.", panel=PROTOCOL, default=10)
+    min_history: int = option("Rows with a shorter history are left out.", panel=PROTOCOL, default=1)
+    protocol: Literal["full", "candidates"] = option(
+        "Rank all items, or a fixed candidate set per row.", panel=PROTOCOL, default="full"
+    )
+    num_candidates: int = option(
+        "Size of a candidate set, the target included (protocol candidates).", panel=PROTOCOL, default=20
+    )
+    negatives: Literal["uniform", "popularity"] = option(
+        "How the other candidates are drawn; uniform flatters popular items.", panel=PROTOCOL, default="uniform"
+    )
+    mask_seen: bool = option("Do not rank what the user already took.", panel=PROTOCOL, default=True)
+    bootstrap: int = option("Resamples of users behind every interval.", panel=PROTOCOL, default=1000)
+    seed: int = option("Seed of splits, candidates, models and intervals.", panel=PROTOCOL, default=0)
+
+    def __post_init__(self) -> None:
+        at_least = {"k_core": 0, "max_history": 1, "min_history": 0, "num_candidates": 2, "bootstrap": 10, "seed": 0}
+        for name, least in at_least.items():
+            if (value := getattr(self, name)) < least:
+                raise ValueError(f"{name} must be at least {least} (got {value})")
+
+
+@dataclass(kw_only=True)
+class LeaderboardConfig(ProtocolConfig):
+    """One leaderboard run."""
+
+    models: tuple[str, ...] = option("Recommenders to compare; all installed ones by default.", panel=RUN, default=())
+    recommenders: dict[str, dict[str, Any]] = option(
+        "An option of one recommender, e.g. sasrec.hidden_size=32; in YAML a section per recommender.",
+        panel=RUN,
+        default={},
+    )
+    output_dir: Path = option(
+        "Folder of results, plots, report and fitted models.", panel=RUN, default=Path("runs/leaderboard")
+    )
+    quick: bool = option("A smaller run to see that all works; results say so.", panel=RUN, default=False)
+    resume: bool = option("Continue the run in the output folder.", panel=RUN, default=False)
+    overwrite: bool = option("Throw away the run in the output folder.", panel=RUN, default=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.resume and self.overwrite:
+            raise ValueError("resume keeps the run in the output folder and overwrite throws it away: choose one")
+        if len(set(self.models)) < len(self.models):
+            raise ValueError(f"models must be distinct (got {', '.join(self.models)})")

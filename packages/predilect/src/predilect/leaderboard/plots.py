@@ -1,0 +1,86 @@
+"""PNG plots of a leaderboard, for papers and slides; needs matplotlib (the extra `plots`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from predilect.leaderboard.results import HEADLINE, Leaderboard
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_COLOURS = ("#0b62a8", "#c2500a", "#0a7f5c", "#9c2a72", "#8a6a00", "#5b4bb5")
+_GREY = "#7c8088"
+
+
+def write_plots(board: Leaderboard, folder: Path) -> list[Path]:
+    """Write `ranking.png`, `accuracy_time.png` and, where models learn in epochs, `learning_curves.png`.
+
+    Raises:
+        ModuleNotFoundError: matplotlib is not installed.
+    """
+    if not board.ranked:
+        return []
+    drawings = {"ranking.png": _ranking, "accuracy_time.png": _accuracy_time}
+    if any(m.curve for m in board.ranked):
+        drawings["learning_curves.png"] = _learning_curves
+    return [_write(folder / name, draw, board) for name, draw in drawings.items()]
+
+
+def _write(path: Path, draw: Any, board: Leaderboard) -> Path:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), dpi=160, layout="constrained")  # without pyplot: no global state, no screen
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    draw(axes, board)
+    quick = " (quick run)" if board.config["quick"] else ""
+    axes.set_title(f"{board.protocol['data']}, {board.protocol['strategy']} split{quick}", loc="left", fontsize=10)
+    temporary = path.with_name(f".{path.name}.partial")
+    figure.savefig(temporary, format="png")
+    temporary.replace(path)
+    return path
+
+
+def _colours(board: Leaderboard) -> dict[str, str]:
+    learned = sorted(m.name for m in board.ranked if not m.is_baseline)
+    return {m.name: _GREY if m.is_baseline else _COLOURS[learned.index(m.name) % len(_COLOURS)] for m in board.ranked}
+
+
+def _ranking(axes: Axes, board: Leaderboard) -> None:
+    colours = _colours(board)
+    for place, m in enumerate(reversed(board.ranked)):
+        low, high = m.metrics[f"{HEADLINE}_low"], m.metrics[f"{HEADLINE}_high"]
+        axes.plot([low, high], [place, place], color=colours[m.name], linewidth=2, alpha=0.6)
+        axes.plot(m.headline, place, "s" if m.is_baseline else "o", color=colours[m.name], markersize=8)
+    axes.set_yticks(range(len(board.ranked)), [m.name for m in reversed(board.ranked)])
+    axes.set_xlim(left=0)
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_xlabel(f"{HEADLINE} on the test rows, 95 % interval")
+
+
+def _accuracy_time(axes: Axes, board: Leaderboard) -> None:
+    colours = _colours(board)
+    for m in board.ranked:
+        seconds = max(m.fit_seconds, 0.001)
+        axes.plot(seconds, m.headline, "s" if m.is_baseline else "o", color=colours[m.name], markersize=8)
+        axes.annotate(m.name, (seconds, m.headline), xytext=(7, 4), textcoords="offset points", fontsize=8)
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.set_xlabel("seconds of training")
+    axes.set_ylabel(HEADLINE)
+
+
+def _learning_curves(axes: Axes, board: Leaderboard) -> None:
+    colours = _colours(board)
+    for m in board.ranked:
+        if m.curve:
+            epochs, values = [r["epoch"] for r in m.curve], [r[HEADLINE] for r in m.curve]
+            axes.plot(epochs, values, "o-", color=colours[m.name], markersize=3, label=m.name)
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(f"{HEADLINE} on the validation rows")
+    axes.legend(frameon=False)

@@ -1,0 +1,34 @@
+"""From the options of a run to the splits that it fits and ranks on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from predilect.leaderboard.config import ProtocolConfig, ReaderConfig
+
+if TYPE_CHECKING:
+    from predilect.data import RecDataset, SequenceSplits
+
+
+def read_data(source: str, config: ReaderConfig) -> RecDataset:
+    """Read a packaged data set, or files in a known format."""
+    from predilect.data import load
+
+    return load(source, format=config.format, columns=config.column or None, on_error=config.on_error)
+
+
+def prepare(config: ProtocolConfig) -> SequenceSplits:
+    """Read, filter and cut the data, and draw the candidate sets where the protocol ranks candidates."""
+    data = read_data(config.data, config)
+    if config.k_core:
+        data = data.k_core(config.k_core)
+    splits = data.split(
+        config.split,
+        ratios=config.ratios,
+        max_history=config.max_history,
+        min_history=config.min_history,
+        seed=config.seed,
+    )
+    if config.protocol == "candidates":
+        splits = splits.with_candidates(config.num_candidates, seed=config.seed, negatives=config.negatives)
+    return splits

@@ -1,0 +1,139 @@
+"""`report.html`: a leaderboard as one self-contained page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from predilect.leaderboard import charts
+from predilect.leaderboard.results import HEADLINE, Comparison, Leaderboard
+from predilect.leaderboard.storage import write_text
+
+STRATEGIES = {
+    "temporal": "by time: two moments cut everybody's log into training, validation and test",
+    "leave_one_out": "leave one out: everybody's last item is tested, the one before validates",
+    "by_user": "by user: whole users go to training, validation or test",
+    "official": "the split that the data set comes with",
+}
+_METRICS = ("hr@10", HEADLINE, "mrr", "hr@1", "hr@5", "hr@20", "coverage@10", "valid_ratio")
+
+
+def write_report(board: Leaderboard, path: str | Path) -> None:
+    """Render the page and write it.
+
+    Everything is in the one file: styles, scripts and drawings; it makes no request, and its content security policy
+    forbids any. All text from the data is escaped.
+    """
+    write_text(Path(path), render(board))
+
+
+def render(board: Leaderboard) -> str:
+    """The page as text."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("predilect.leaderboard", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=number, duration=charts.duration, percent=percent)
+    return environment.get_template("report.html.j2").render(
+        board=board,
+        headline=headline(board),
+        finding=finding(board),
+        columns=metric_columns(board),
+        best=best_values(board),
+        marks={m.name: mark(board, m.name) for m in board.ranked},
+        styles=charts.series(board),
+        ranking=charts.ranking(board),
+        scatter=charts.accuracy_and_time(board),
+        curves=charts.learning_curves(board),
+        strategy=STRATEGIES[board.protocol["strategy"]],
+        date=datetime.fromisoformat(board.date).strftime("%d %B %Y, %H:%M UTC"),
+        most=max((c["interactions"] for c in board.counts), default=1),
+    )
+
+
+def headline(board: Leaderboard) -> str:
+    """The finding in one sentence."""
+    best, baseline = board.best, board.best_baseline
+    if best is None:
+        return "No model finished."
+    if baseline is None:
+        return f"{best.name} ranks the next item best."
+    if best.name == baseline.name:
+        others = [m for m in board.ranked if not m.is_baseline]
+        return f"No trained model beats {best.name}." if others else f"{best.name} ranks the next item best."
+    gain = best.headline / baseline.headline - 1 if baseline.headline else None
+    compared = board.compared(best.name, baseline.name)
+    if compared is None or not compared.is_significant:
+        return f"{best.name} comes first, but its lead over {baseline.name} is within the noise."
+    if gain is None:
+        return f"{best.name} ranks the next item best."
+    return f"{best.name} ranks the next item best, {gain:.0%} above {baseline.name}."
+
+
+def finding(board: Leaderboard) -> str:
+    """What stands behind the headline: level, interval, and who is as good."""
+    best = board.best
+    if best is None:
+        return "Every model failed; the table gives the reasons."
+    m = best.metrics
+    told = (
+        f"For {m['hr@10']:.1%} of the {m['rows']:,} test rows the item that was taken next is among its first ten "
+        f"({HEADLINE} {number(m[HEADLINE])}, 95 % interval {number(m[f'{HEADLINE}_low'])} to "
+        f"{number(m[f'{HEADLINE}_high'])})."
+    )
+    pairs = [(other.name, board.compared(best.name, other.name)) for other in board.ranked[1:]]
+    close = [name for name, c in pairs if c is not None and not c.is_significant]
+    if close:
+        return f"{told} Its difference to {_join(close)} is within the noise."
+    return f"{told} Its lead over every other model is larger than the noise." if pairs else told
+
+
+def metric_columns(board: Leaderboard) -> list[str]:
+    """The metrics that any model reports, in the order of the table."""
+    return [name for name in _METRICS if any(name in m.metrics for m in board.ranked)]
+
+
+def best_values(board: Leaderboard) -> dict[str, float]:
+    """The highest value of every column of the table."""
+    return {
+        name: max(float(m.metrics[name]) for m in board.ranked if name in m.metrics) for name in metric_columns(board)
+    }
+
+
+def mark(board: Leaderboard, model: str) -> tuple[str, str]:
+    """Sign and explanation of a model's difference to the best counting method; empty for that method itself."""
+    baseline = board.best_baseline
+    compared = board.compared(model, baseline.name) if baseline else None
+    if compared is None:
+        return "", ""
+    sign = "≈" if not compared.is_significant else "▲" if compared.difference > 0 else "▼"
+    return sign, describe(compared)
+
+
+def describe(compared: Comparison) -> str:
+    """A comparison in words."""
+    return (
+        f"{compared.difference:+.4f} against {compared.other} "
+        f"(95 % interval {compared.low:+.4f} to {compared.high:+.4f}, p = {compared.p_value:.3g})"
+    )
+
+
+def number(value: float) -> str:
+    """A metric as the table prints it."""
+    return f"{value:.4f}"
+
+
+def percent(value: float) -> str:
+    """A share of 0..1 as a percentage."""
+    return f"{value:.1%}"
+
+
+def _join(names: Sequence[Any]) -> str:
+    return str(names[0]) if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,153 @@
+"""What a run found: one value object per model, one for the leaderboard, and `results.json`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from predilect.leaderboard.storage import read_json
+
+SCHEMA = 1
+HEADLINE = "ndcg@10"
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """One recommender's part of a leaderboard.
+
+    Attributes:
+        name: name in the registry.
+        status: "ok", or "failed" with the reason in `error`.
+        metrics: what `evaluate` returned; empty for a failed model.
+        num_parameters: learned parameters; 0 marks a counting method, a baseline of the comparisons.
+        fit_seconds: wall clock of fitting, interruptions not counted.
+        evaluation_seconds: wall clock of ranking the test rows.
+        curve: one record per epoch (`epoch`, `ndcg@10` on validation, ...); empty for counting methods.
+        config: the recommender's options.
+        fingerprint: what the result depends on; equal fingerprints, equal result.
+        error: why the model failed.
+    """
+
+    name: str
+    status: Literal["ok", "failed"]
+    metrics: dict[str, Any] = field(default_factory=dict)
+    num_parameters: int = 0
+    fit_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    fingerprint: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def is_baseline(self) -> bool:
+        return self.status == "ok" and self.num_parameters == 0
+
+    @property
+    def headline(self) -> float:
+        return float(self.metrics[HEADLINE])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The paired difference of two models on the same rows, `ndcg@10` of `model` minus that of `other`.
+
+    Attributes:
+        difference: mean over rows.
+        low, high: 95 % interval, bootstrap over users.
+        p_value: two-sided.
+    """
+
+    model: str
+    other: str
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+    @property
+    def is_significant(self) -> bool:
+        """The interval of the difference does not hold 0."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """A finished run.
+
+    Attributes:
+        config: the options of the run.
+        protocol: of the splits: data, strategy, k-core, history, candidates.
+        counts: rows, users and items after each step of preparation.
+        models: best first; failed ones last.
+        comparisons: every model against the best baseline, and the best model against every other.
+        examples: users with their history, next item and every model's first five.
+        versions, hardware, command, date: where the numbers come from.
+    """
+
+    config: dict[str, Any]
+    protocol: dict[str, Any]
+    counts: list[dict[str, Any]]
+    models: list[ModelResult]
+    comparisons: list[Comparison]
+    examples: list[dict[str, Any]]
+    versions: dict[str, str]
+    hardware: dict[str, Any]
+    command: str
+    date: str
+    schema: int = SCHEMA
+
+    @property
+    def ranked(self) -> list[ModelResult]:
+        return [m for m in self.models if m.status == "ok"]
+
+    @property
+    def failed(self) -> list[ModelResult]:
+        return [m for m in self.models if m.status == "failed"]
+
+    @property
+    def best(self) -> ModelResult | None:
+        return next(iter(self.ranked), None)
+
+    @property
+    def best_baseline(self) -> ModelResult | None:
+        return next((m for m in self.ranked if m.is_baseline), None)
+
+    def compared(self, model: str, other: str) -> Comparison | None:
+        """The comparison of `model` with `other`, where there is one."""
+        return next((c for c in self.comparisons if (c.model, c.other) == (model, other)), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of `results.json`."""
+        return {"schema": self.schema, **{k: v for k, v in asdict(self).items() if k != "schema"}}
+
+    @classmethod
+    def load(cls, path: str | Path) -> Leaderboard:
+        """Read a `results.json`, or the one in a leaderboard's output folder.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it was written by another version of the format.
+        """
+        path = Path(path)
+        path = path / "results.json" if path.is_dir() else path
+        values = read_json(path)
+        if values is None:
+            raise FileNotFoundError(f"there is no {path}: run `predilect leaderboard` first")
+        if values["schema"] != SCHEMA:
+            raise ValueError(f"{path} has format {values['schema']}, this version reads format {SCHEMA}: run it again")
+        values["models"] = [ModelResult(**m) for m in values["models"]]
+        values["comparisons"] = [Comparison(**c) for c in values["comparisons"]]
+        return cls(**values)
+
+
+def sort_models(models: list[ModelResult]) -> list[ModelResult]:
+    """Best first by `ndcg@10`, then `mrr`, then name; failed models last."""
+
+    def key(model: ModelResult) -> tuple[Any, ...]:
+        if model.status == "failed":
+            return (1, 0.0, 0.0, model.name)
+        return (0, -model.headline, -float(model.metrics["mrr"]), model.name)
+
+    return sorted(models, key=key)

@@ -1,0 +1,489 @@
+"""`SoftTokenCausalLM`: any causal language model that also reads vectors of other modalities through soft tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import field
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from predilect.modeling.causal_lm import load_causal_lm
+from predilect.tokenization.soft_tokens import SoftTokens
+
+VectorInput = Tensor | Sequence[Tensor]
+
+_CONFIG, _WEIGHTS, _BASE, _ADAPTER = "config.json", "model.safetensors", "base.json", "adapter"
+_IGNORE = -100
+
+
+class SoftTokenConfig(PreTrainedConfig):
+    """What a `SoftTokenCausalLM` is made of, apart from its weights.
+
+    Args:
+        soft_tokens: name -> vectors of one occurrence.
+        input_sizes: name -> width of the vectors given.
+        projector: "linear", or "mlp" (two layers with GELU between them).
+        projector_hidden: width between the two layers; 0: that of the language model.
+        added_tokens: further tokens of the prompt with an embedding of their own.
+        tuning: "frozen" language model, "adapter" (PEFT), or "full".
+        seed: of the projectors' start.
+        base: name, shape and config of the language model.
+        tokenizer_fingerprint: SHA-256 of the vocabulary and the special tokens.
+        adapter_name: PEFT's name of the adapter.
+    """
+
+    model_type = "predilect_soft_token_lm"
+
+    soft_tokens: dict[str, int] = field(default_factory=dict)
+    input_sizes: dict[str, int] = field(default_factory=dict)
+    projector: str = "linear"
+    projector_hidden: int = 0
+    added_tokens: list[str] = field(default_factory=list)
+    tuning: str = "frozen"
+    seed: int = 0
+    base: dict[str, Any] = field(default_factory=dict)
+    tokenizer_fingerprint: str = ""
+    adapter_name: str = ""
+
+
+class SoftTokenCausalLM(PreTrainedModel):
+    """A causal LM (frozen, with a PEFT adapter, or trained in full) and one projector per modality.
+
+    In the embedded prompt, each placeholder of a soft token is replaced by `projector(vector)`. Placeholders and added
+    tokens are inputs only: the vocabulary of the language model is not resized, so tied weights stay tied and the
+    model can never generate a placeholder. Only the rows of `added_tokens` are new parameters; they start at the mean
+    of the embedding table.
+
+    Args:
+        lm: the language model; wrap it with `peft.get_peft_model` beforehand for tuning by adapter.
+        tokenizer: its tokenizer; the placeholders and `added_tokens` are added to it.
+        soft_tokens: the placeholders.
+        input_sizes: name -> width of the vectors that will be given, for each soft token.
+        projector: "linear", or "mlp": Linear, GELU, Linear.
+        projector_hidden: width between the two layers of "mlp"; 0: that of the language model.
+        added_tokens: further tokens of the prompt with an embedding of their own, such as a placeholder of text-only
+            prompts.
+        tuning: "frozen", "adapter" or "full"; None: "adapter" for a PEFT model, otherwise "frozen".
+        seed: of the projectors' start.
+
+    Raises:
+        ValueError: names that do not fit together, an unknown projector or tuning, or an adapter that adds virtual
+            tokens.
+
+    Example:
+        >>> from predilect.tokenization import SoftTokens
+        >>> def read_items(lm, tokenizer, item_vectors):            # (n, 64): one vector per "<|item|>" in the prompts
+        ...     model = SoftTokenCausalLM(lm, tokenizer, SoftTokens({"item": 1}), input_sizes={"item": 64})
+        ...     prompts = tokenizer(["Next after Heat <|item|> is"], return_tensors="pt")
+        ...     return model.generate(**prompts, vectors={"item": item_vectors}, max_new_tokens=20)
+    """
+
+    config_class = SoftTokenConfig
+    base_model_prefix = "lm"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True  # the choice is the language model's; this keeps the outer config from refusing
+
+    def __init__(
+        self,
+        lm: Any,
+        tokenizer: Any,
+        soft_tokens: SoftTokens,
+        *,
+        input_sizes: Mapping[str, int],
+        projector: str = "linear",
+        projector_hidden: int = 0,
+        added_tokens: Sequence[str] = (),
+        tuning: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        tuning = _check_tuning(lm, tuning)
+        if set(input_sizes) != set(soft_tokens.names):
+            raise ValueError(f"input_sizes must name {sorted(soft_tokens.names)} (got {sorted(input_sizes)})")
+        placeholders = soft_tokens.add_to(tokenizer)
+        tokenizer.add_tokens([t for t in added_tokens if t not in tokenizer.get_vocab()], special_tokens=True)
+        base = _bare(lm)
+        super().__init__(
+            SoftTokenConfig(
+                soft_tokens=dict(soft_tokens.sizes),
+                input_sizes=dict(input_sizes),
+                projector=projector,
+                projector_hidden=projector_hidden,
+                added_tokens=list(added_tokens),
+                tuning=tuning,
+                seed=seed,
+                base={"name": base.config._name_or_path, "shape": _shape(base), "config": base.config.to_dict()},
+                tokenizer_fingerprint=_tokenizer_fingerprint(tokenizer),
+                adapter_name=lm.active_adapter if tuning == "adapter" else "",
+            )
+        )
+        self.lm, self.tokenizer, self.soft_tokens = lm, tokenizer, soft_tokens
+        if tuning == "frozen":
+            lm.requires_grad_(False)
+        table = base.get_input_embeddings().weight
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            self.projectors = nn.ModuleDict(
+                {name: _projector(projector, size, projector_hidden, table) for name, size in input_sizes.items()}
+            )
+        mean = table.detach().float().mean(dim=0)
+        self.added_embeddings = nn.Parameter(mean.expand(len(added_tokens), -1).clone()) if added_tokens else None
+        self.register_buffer("_row", self._rows(placeholders, added_tokens).to(table.device), persistent=False)
+        self.generation_config = base.generation_config
+        # Trainer's resume loads what `save_pretrained` wrote and need not warn about the rest.
+        self._keys_to_ignore_on_save = sorted(set(self.state_dict()) - set(self._own_keys()))
+
+    def _rows(self, placeholders: Sequence[int], added_tokens: Sequence[str]) -> Tensor:
+        """Per token id: -1 the language model's own, -2 a placeholder, r >= 0 row r of the added embeddings."""
+        added = [self.tokenizer.convert_tokens_to_ids(t) for t in added_tokens]
+        rows = torch.full((max([len(self.tokenizer), *placeholders, *added]) + 1,), -1)
+        rows[torch.tensor(placeholders)] = -2
+        for row, token_id in enumerate(added):
+            rows[token_id] = row
+        return rows
+
+    def get_base_model(self) -> Any:
+        """The language model without its adapter."""
+        return _bare(self.lm)
+
+    def get_decoder(self) -> Any:
+        return self.get_base_model().get_decoder()
+
+    def get_input_embeddings(self) -> Any:
+        return self.get_base_model().get_input_embeddings()
+
+    def get_output_embeddings(self) -> Any:
+        return self.get_base_model().get_output_embeddings()
+
+    def tie_weights(self, *_: Any, **__: Any) -> None:
+        """Nothing to tie: the language model's ties are its own and stay."""
+
+    def embed(self, input_ids: Tensor, vectors: Mapping[str, VectorInput] | None = None) -> Tensor:
+        """Embeddings (B, T, d) of a prompt: words, added tokens, and projected vectors at the placeholders.
+
+        Args:
+            input_ids: (B, T).
+            vectors: name -> vectors as for `SoftTokens.inject`, of the widths `input_sizes`.
+
+        Raises:
+            ValueError: vectors and placeholders differ in number or width; see `SoftTokens.inject`.
+        """
+        rows = self._row[input_ids]
+        embeds = self.get_input_embeddings()(input_ids.masked_fill(rows != -1, 0))
+        if self.added_embeddings is not None:
+            added = self.added_embeddings[rows.clamp(min=0)].to(embeds.dtype)
+            embeds = torch.where((rows >= 0).unsqueeze(-1), added, embeds)
+        projected = {name: self._project(name, given) for name, given in (vectors or {}).items()}
+        return self.soft_tokens.inject(embeds, input_ids, projected)
+
+    def _project(self, name: str, vectors: VectorInput) -> VectorInput:
+        self.soft_tokens.token(name)  # refuses an unknown name
+        if not isinstance(vectors, Tensor):
+            return [self._project(name, v) for v in vectors]  # type: ignore[misc]
+        width = self.config.input_sizes[name]
+        if vectors.shape[-1] != width:
+            raise ValueError(f"vectors of {name!r} must have the width {width} (got the shape {tuple(vectors.shape)})")
+        weight = next(self.projectors[name].parameters())
+        projected: Tensor = self.projectors[name](vectors.to(weight.device, weight.dtype))
+        return projected
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        vectors: Mapping[str, VectorInput] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """The language model's forward on `embed(input_ids, vectors)`.
+
+        Args:
+            input_ids: (B, T).
+            attention_mask: (B, T), or 4-D (`shared_prefix_mask`).
+            position_ids: (B, T); None: counted along the mask, so that left padding changes nothing.
+            labels: (B, T), -100 where nothing is predicted; never a placeholder or an added token.
+            vectors: see `embed`.
+            **kwargs: for the language model's forward.
+
+        Returns:
+            The language model's output, with `loss` (if labels are given) and `logits`.
+        """
+        if labels is not None and bool((self._row[labels.clamp(min=0)] != -1).logical_and(labels != _IGNORE).any()):
+            raise ValueError(
+                "labels hold a placeholder or an added token, which the model cannot generate: use -100 there"
+            )
+        if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
+            position_ids = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
+        kwargs.setdefault("use_cache", False)
+        return self.lm(
+            inputs_embeds=self.embed(input_ids, vectors),
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            labels=labels,
+            **kwargs,
+        )
+
+    def generate(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        vectors: Mapping[str, VectorInput] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """The language model's `generate`; returns the new tokens only. Pad batches on the left.
+
+        Args:
+            input_ids: (B, T) prompts.
+            attention_mask: (B, T); None: no padding.
+            vectors: see `embed`.
+            **kwargs: for `generate`; logits processors see no prompt (for `TitleTrie`: prompt_width=0).
+        """
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        if not bool(attention_mask[:, -1].all()):
+            raise ValueError('prompts are padded on the right: tokenize with padding_side="left" to generate')
+        with torch.no_grad():
+            embeds = self.embed(input_ids, vectors)
+        return self.lm.generate(inputs_embeds=embeds, attention_mask=attention_mask, **kwargs)
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        state_dict: dict[str, Tensor] | None = None,
+        is_main_process: bool = True,
+        **_: Any,
+    ) -> None:
+        """Write one folder that `from_pretrained` restores exactly.
+
+        It holds config.json, the tokenizer, model.safetensors (projectors, added embeddings, and the adapter or, after
+        full tuning, the language model), adapter/ (PEFT's config) and base.json (name of the language model and a
+        sample of its weights; not after full tuning).
+        """
+        if not is_main_process:
+            return
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = self.state_dict() if state_dict is None else state_dict
+        save_file(
+            _without_ties({key: state[key] for key in self._own_keys()}), folder / _WEIGHTS, metadata={"format": "pt"}
+        )
+        self.config.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        if self.config.tuning != "full":
+            sample = {"name": self.config.base["name"], "weights": _weight_sample(self.get_base_model())}
+            (folder / _BASE).write_text(json.dumps(sample))
+        if self.config.tuning == "adapter":
+            self.lm.peft_config[self.config.adapter_name].save_pretrained(folder / _ADAPTER)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        *,
+        base: Any = None,
+        dtype: torch.dtype | str | None = None,
+        attn_implementation: str | None = None,
+    ) -> Self:
+        """Load a folder written by `save_pretrained`; the tokenizer is the attribute `tokenizer`.
+
+        Args:
+            folder: the folder.
+            base: the language model without adapter, or another name of it; None: the name in the folder.
+            dtype: of the language model's weights; None: as saved.
+            attn_implementation: see `load_causal_lm`.
+
+        Raises:
+            FileNotFoundError: a file of the folder is missing; names it.
+            ValueError: a projector, the added embeddings or the adapter is missing, the tokenizer is another one, or
+                the language model is of another shape or has other weights.
+        """
+        from transformers import AutoTokenizer
+
+        folder = Path(folder)
+        config = _read_config(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        if _tokenizer_fingerprint(tokenizer) != config.tokenizer_fingerprint:
+            raise ValueError(
+                f"the tokenizer in {folder} is not the one this model was saved with: its vocabulary differs"
+            )
+        lm = _load_lm(folder, config, base, {"dtype": dtype, "attn_implementation": attn_implementation})
+        model = cls(
+            lm,
+            tokenizer,
+            SoftTokens(config.soft_tokens),
+            input_sizes=config.input_sizes,
+            projector=config.projector,
+            projector_hidden=config.projector_hidden,
+            added_tokens=config.added_tokens,
+            tuning=config.tuning,
+            seed=config.seed,
+        )
+        model._load_weights(load_file(folder / _WEIGHTS), folder)
+        model.eval()
+        return model
+
+    def _load_weights(self, weights: dict[str, Tensor], folder: Path) -> None:
+        state = self.state_dict()
+        loaded = {state[key].data_ptr() for key in weights if key in state}
+        missing = [k for k in self._own_keys() if k not in weights and state[k].data_ptr() not in loaded]
+        unexpected = sorted(set(weights) - set(state))
+        wrong = sorted(k for k in set(weights) & set(state) if weights[k].shape != state[k].shape)
+        if missing or unexpected or wrong:
+            parts = {
+                "is missing": {self._part(k) for k in missing},
+                "belongs to no part of this model": set(unexpected),
+                "has another shape": set(wrong),
+            }
+            texts = [f"{', '.join(sorted(names))} {what}" for what, names in parts.items() if names]
+            raise ValueError(f"{folder / _WEIGHTS} does not fit: {'; '.join(texts)}")
+        self.load_state_dict(weights, strict=False)
+
+    def _own_keys(self) -> list[str]:
+        """Names of the weights that the folder holds: all but those that come with the base model."""
+        keys = self.state_dict().keys()
+        if self.config.tuning == "full":
+            return list(keys)
+        own = [key for key in keys if not key.startswith("lm.")]
+        if self.config.tuning == "adapter":
+            own += [key for key in keys if key.startswith("lm.") and self._of_adapter(key)]
+        return own
+
+    def _of_adapter(self, key: str) -> bool:
+        name = self.config.adapter_name
+        inside = f".{name}." in key or key.endswith(f".{name}")
+        return inside and (self.lm.base_model.prefix in key or ".modules_to_save." in key)
+
+    def _part(self, key: str) -> str:
+        if key.startswith("projectors."):
+            return f"the projector of {key.split('.')[1]!r}"
+        if key == "added_embeddings":
+            return "the table of added embeddings"
+        return "the adapter" if self.config.tuning == "adapter" else key
+
+
+def _check_tuning(lm: Any, tuning: str | None) -> str:
+    adapted = hasattr(lm, "peft_config") and hasattr(lm, "get_base_model")
+    chosen = tuning or ("adapter" if adapted else "frozen")
+    if chosen not in ("frozen", "adapter", "full"):
+        raise ValueError(f"tuning is 'frozen', 'adapter' or 'full' (got {tuning!r})")
+    if adapted != (chosen == "adapter"):
+        way = "merge_and_unload() it first" if adapted else "wrap the model with peft.get_peft_model first"
+        raise ValueError(f"tuning={chosen!r} does not fit a {type(lm).__name__}: {way}")
+    if adapted and lm.active_peft_config.is_prompt_learning:
+        raise ValueError(f"{lm.active_peft_config.peft_type.value} adds virtual tokens before the prompt: use LoRA")
+    return chosen
+
+
+def _bare(lm: Any) -> Any:
+    return lm.get_base_model() if hasattr(lm, "get_base_model") else lm
+
+
+def _projector(kind: str, size: int, hidden: int, table: Tensor) -> nn.Module:
+    """Float32 whatever the language model's dtype: the projector is what is trained."""
+    width = table.shape[1]
+    if kind == "linear":
+        return nn.Linear(size, width, device="cpu", dtype=torch.float32).to(table.device)
+    if kind == "mlp":
+        between = hidden or width
+        first = nn.Linear(size, between, device="cpu", dtype=torch.float32)
+        second = nn.Linear(between, width, device="cpu", dtype=torch.float32)
+        return nn.Sequential(first, nn.GELU(), second).to(table.device)
+    raise ValueError(f"projector is 'linear' or 'mlp' (got {kind!r})")
+
+
+def _shape(base: Any) -> dict[str, Any]:
+    rows, width = base.get_input_embeddings().weight.shape
+    config = base.config.get_text_config(decoder=True)
+    return {
+        "model_type": config.model_type,
+        "vocabulary": rows,
+        "hidden_size": width,
+        "layers": config.num_hidden_layers,
+    }
+
+
+def _tokenizer_fingerprint(tokenizer: Any) -> str:
+    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    content = json.dumps([sorted(tokenizer.get_vocab().items()), sorted(special.items())])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _weight_sample(base: Any) -> dict[str, list[float]]:
+    """Three values of every floating-point weight: tells base models apart without reading all of them.
+
+    The names are those of the model before PEFT wrapped its layers; weights of an adapter have no counterpart then.
+    """
+    sample = {}
+    for name, weight in base.named_parameters():
+        name = name.replace(".base_layer.", ".").replace(".original_module.", ".")
+        if weight.is_floating_point():
+            flat = weight.detach().flatten()
+            sample[name] = flat[[0, len(flat) // 2, len(flat) - 1]].float().tolist()
+    return sample
+
+
+def _same_weights(ours: Mapping[str, Iterable[float]], saved: Mapping[str, Iterable[float]]) -> bool:
+    """Equal up to the rounding of half precision, in which a base may be loaded, over the weights that both have."""
+    common = sorted(set(ours) & set(saved))
+    a, b = (torch.tensor([list(values[name]) for name in common]) for values in (ours, saved))
+    return bool(common) and torch.allclose(a, b, rtol=2**-7, atol=1e-6)
+
+
+def _without_ties(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Each storage once: safetensors refuses shared ones, and the language model ties its own weights again."""
+    seen: dict[tuple[int, torch.Size], str] = {}
+    for key, value in state.items():
+        seen.setdefault((value.data_ptr(), value.shape), key)
+    return {key: state[key].detach().contiguous() for key in seen.values()}
+
+
+def _read_config(folder: Path) -> SoftTokenConfig:
+    for name in (_CONFIG, _WEIGHTS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} is not a complete SoftTokenCausalLM folder: it has no {name}")
+    found = json.loads((folder / _CONFIG).read_text()).get("model_type")
+    if found != SoftTokenConfig.model_type:
+        raise ValueError(f"{folder} holds a {found!r}, not a {SoftTokenConfig.model_type!r}")
+    config: SoftTokenConfig = SoftTokenConfig.from_pretrained(folder)
+    return config
+
+
+def _load_lm(folder: Path, config: SoftTokenConfig, base: Any, options: dict[str, Any]) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if config.tuning == "full":
+        if base is not None:
+            raise ValueError("the folder holds a fully tuned language model: leave base out")
+        inner = AutoConfig.for_model(**config.base["config"])
+        options = {"dtype": inner.dtype, **{k: v for k, v in options.items() if v is not None}}
+        return AutoModelForCausalLM.from_config(inner, **options)
+    if not (folder / _BASE).is_file():
+        raise FileNotFoundError(f"{folder} has no {_BASE}, which names the language model and samples its weights")
+    lm = base
+    if base is None or isinstance(base, str | Path):
+        name = base or config.base["name"]
+        if not name:
+            raise ValueError(f"{folder} names no base model (it was built in memory): pass base=")
+        lm = load_causal_lm(name, **options)[0]
+    if (shape := _shape(lm)) != config.base["shape"]:
+        raise ValueError(f"the base model has another shape: saved with {config.base['shape']}, now {shape}")
+    if not _same_weights(_weight_sample(lm), json.loads((folder / _BASE).read_text())["weights"]):
+        raise ValueError(
+            f"the base model has the shape but not the weights of {config.base['name']!r}, saved in {folder}"
+        )
+    return _with_adapter(lm, folder, config) if config.tuning == "adapter" else lm
+
+
+def _with_adapter(lm: Any, folder: Path, config: SoftTokenConfig) -> Any:
+    from peft import PeftConfig, get_peft_model
+
+    if not (folder / _ADAPTER / "adapter_config.json").is_file():
+        raise FileNotFoundError(f"{folder} has no {_ADAPTER}/adapter_config.json: the adapter is missing")
+    return get_peft_model(lm, PeftConfig.from_pretrained(str(folder / _ADAPTER)), adapter_name=config.adapter_name)

@@ -1,0 +1,223 @@
+"""Recommenders on the sequential backbones: GRU4Rec, Caser, NextItNet, SASRec."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+from transformers import TrainerCallback, set_seed
+
+from predilect.configuration import option
+from predilect.data.splits import SequenceSplits
+from predilect.modeling.caser import Caser
+from predilect.modeling.gru4rec import GRU4Rec
+from predilect.modeling.next_item import NextItemTrainer, next_item_arguments, quiet
+from predilect.modeling.nextitnet import NextItNet
+from predilect.modeling.sasrec import SASRec
+from predilect.modeling.sequential import SequentialModel
+from predilect.recommender import Recommender, RecommenderConfig
+from predilect.recommenders._scoring import choose
+
+_RUN = "run.json"
+_MODEL = "model"
+
+
+@dataclass
+class SequentialRecommenderConfig(RecommenderConfig):
+    """Options that all sequential recommenders have; their defaults were chosen on validation data only."""
+
+    hidden_size: int = option("Width of item embeddings and states.", default=64)
+    dropout: float = option("Dropout probability, in [0, 1).", default=0.4)
+    max_epochs: int = option("Training ends after this many passes over the rows at the latest.", default=12)
+    patience: int = option("Training ends after this many epochs without a better validation ndcg@10.", default=3)
+    batch_size: int = option("Rows per optimizer step.", default=256)
+    learning_rate: float = option("Of AdamW, constant.", default=1e-3)
+    weight_decay: float = option("Of AdamW.", default=0.0)
+
+    def __post_init__(self) -> None:
+        for name in ("hidden_size", "max_epochs", "patience", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1 (got {getattr(self, name)})")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1) (got {self.dropout})")
+        if not 0 < self.learning_rate < float("inf"):
+            raise ValueError(f"learning_rate must be a positive number (got {self.learning_rate})")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise ValueError(f"weight_decay must be at least 0 (got {self.weight_decay})")
+
+    def quick(self) -> Self:
+        """The same with at most 2 epochs: enough to see that all works."""
+        return dataclasses.replace(self, max_epochs=min(self.max_epochs, 2))
+
+
+class SequentialRecommender(Recommender):
+    """A backbone trained by `NextItemTrainer`.
+
+    A subclass sets `model_class`; options of its config that the backbone's config has too go there by name.
+
+    Attributes:
+        callbacks: `transformers.TrainerCallback`s that `fit` calls, for example a progress bar.
+    """
+
+    config_class = SequentialRecommenderConfig
+    model_class: ClassVar[type[SequentialModel]]
+
+    def __init__(self, config: RecommenderConfig | None = None, **options: Any) -> None:
+        super().__init__(config, **options)
+        self.callbacks: Sequence[TrainerCallback] = ()
+        self._model: SequentialModel | None = None
+
+    @property
+    def model(self) -> SequentialModel:
+        """The trained backbone, in evaluation mode."""
+        if self._model is None:
+            raise RuntimeError(f"{self.name} is not fitted: call fit(splits) or from_pretrained(folder) first")
+        return self._model
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
+
+    def fit(self, splits: SequenceSplits, *, output_dir: Path | None = None, resume: bool = False) -> Self:
+        """Learn from `splits.train`; stop early on `ndcg@10` of `splits.validation`.
+
+        Raises:
+            ValueError: `resume` where `output_dir` holds a run with other options or other data.
+        """
+        if output_dir is None:
+            with tempfile.TemporaryDirectory() as folder:
+                return self.fit(splits, output_dir=Path(folder))
+        self._claim(Path(output_dir), splits, resume=resume)
+        set_seed(self.config.seed)
+        model = self.model_class(self._model_config(splits))
+        arguments = next_item_arguments(
+            output_dir,
+            max_epochs=self.config.max_epochs,
+            batch_size=self.config.batch_size,
+            learning_rate=self.config.learning_rate,
+            weight_decay=self.config.weight_decay,
+            seed=self.config.seed,
+            data_seed=self.config.seed,
+        )
+        trainer = NextItemTrainer(model, arguments, splits, patience=self.config.patience, callbacks=self.callbacks)
+        trainer.train(resume_from_checkpoint=resume)
+        self._model, self._catalogue = model.eval(), splits.catalogue
+        return self
+
+    @torch.inference_mode()
+    def score(self, histories: Tensor, candidates: Tensor | None = None) -> Tensor:
+        scores = self.model.scores(histories.to(self.model.device)).float()
+        return choose(scores.to(histories.device), candidates)
+
+    def _model_config(self, splits: SequenceSplits) -> Any:
+        kind: Any = self.model_class.config_class
+        known = {f.name for f in dataclasses.fields(kind)}
+        shared = {name: value for name, value in dataclasses.asdict(self.config).items() if name in known}
+        return kind(num_items=splits.num_items, max_history=splits.protocol["max_history"], **shared)
+
+    def _claim(self, folder: Path, splits: SequenceSplits, *, resume: bool) -> None:
+        """Write down whose checkpoints lie in the folder; refuse to continue somebody else's."""
+        run = {
+            "recommender": self.name,
+            "config": dataclasses.asdict(self.config),
+            "data": {"protocol": splits.protocol, "items": splits.num_items, "rows": len(splits.train)},
+        }
+        run = json.loads(json.dumps(run))
+        path = folder / _RUN
+        if resume and path.is_file() and (found := json.loads(path.read_text())) != run:
+            other = sorted(key for key in run if found.get(key) != run[key])
+            raise ValueError(
+                f"{folder} holds a run with another {' and '.join(other)} (got {[run[key] for key in other]}, found "
+                f"{[found.get(key) for key in other]}): use resume=False to discard it, or another output_dir"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(run, indent=2))
+
+    def _save(self, folder: Path) -> None:
+        with quiet():
+            self.model.save_pretrained(folder / _MODEL)
+
+    def _load(self, folder: Path) -> None:
+        if not (folder / _MODEL).is_dir():
+            raise FileNotFoundError(f"no folder {_MODEL!r} in {folder}: it is incomplete, save the recommender again")
+        with quiet():
+            self._model = self.model_class.from_pretrained(folder / _MODEL).eval()
+
+
+@dataclass
+class GRU4RecRecommenderConfig(SequentialRecommenderConfig):
+    """Options of `GRU4RecRecommender`."""
+
+    num_layers: int = option("Stacked GRU layers.", default=1)
+
+
+class GRU4RecRecommender(SequentialRecommender):
+    """`predilect.modeling.GRU4Rec`: a recurrent network."""
+
+    name = "gru4rec"
+    config_class = GRU4RecRecommenderConfig
+    model_class = GRU4Rec
+
+
+@dataclass
+class CaserRecommenderConfig(SequentialRecommenderConfig):
+    """Options of `CaserRecommender`."""
+
+    filter_heights: tuple[int, ...] = option("Heights of the horizontal filters, in items.", default=(2, 3, 4))
+    num_horizontal: int = option("Horizontal filters per height.", default=16)
+    num_vertical: int = option("Vertical filters.", default=4)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.filter_heights = tuple(self.filter_heights)  # JSON gives lists
+
+
+class CaserRecommender(SequentialRecommender):
+    """`predilect.modeling.Caser`: convolutions along time and along the embedding."""
+
+    name = "caser"
+    config_class = CaserRecommenderConfig
+    model_class = Caser
+
+
+@dataclass
+class NextItNetRecommenderConfig(SequentialRecommenderConfig):
+    """Options of `NextItNetRecommender`."""
+
+    kernel_size: int = option("Items under a filter.", default=3)
+    dilations: tuple[int, ...] = option("One residual block per entry: dilations l and 2l.", default=(1, 2))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.dilations = tuple(self.dilations)  # JSON gives lists
+
+
+class NextItNetRecommender(SequentialRecommender):
+    """`predilect.modeling.NextItNet`: dilated causal convolutions."""
+
+    name = "nextitnet"
+    config_class = NextItNetRecommenderConfig
+    model_class = NextItNet
+
+
+@dataclass
+class SASRecRecommenderConfig(SequentialRecommenderConfig):
+    """Options of `SASRecRecommender`."""
+
+    num_layers: int = option("Self-attention blocks.", default=2)
+    num_heads: int = option("Attention heads; divides hidden_size.", default=2)
+
+
+class SASRecRecommender(SequentialRecommender):
+    """`predilect.modeling.SASRec`: causal self-attention."""
+
+    name = "sasrec"
+    config_class = SASRecRecommenderConfig
+    model_class = SASRec

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+
+from predilect.data.catalogue import Catalogue
+from predilect.data.splits import SequenceSplits, UserSequences
+from predilect.evaluation import Evaluation, bootstrap_interval, compare, evaluate, paired_bootstrap
+from predilect.recommender import Recommender
+
+ITEMS = 12
+
+
+def make_splits(seed: int = 0, users: int = 20, candidates: bool = True) -> SequenceSplits:
+    """Users of 4 to 9 steps over 12 items, with repetitions; the last three steps of each are test rows."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(4, 10, users)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    items = rng.integers(1, ITEMS + 1, offsets[-1]).astype(np.int32)
+    rows: dict[str, list[Any]] = {
+        "user_id": [], "history": [], "target": [], "timestamp": [], "position": [], "candidates": [],
+    }  # fmt: skip
+    for user in range(users):
+        whole = items[offsets[user] : offsets[user + 1]].tolist()
+        for position in range(len(whole) - 3, len(whole)):
+            others = [i for i in range(1, ITEMS + 1) if i not in whole][:3]
+            choice = rng.permutation([whole[position], *others]).tolist()
+            for name, value in zip(
+                rows, (user, whole[:position][-5:], whole[position], position, position, choice), strict=True
+            ):
+                rows[name].append(value)
+    if not candidates:
+        del rows["candidates"]
+    test = Dataset.from_dict(rows)
+    names = tuple(str(i) for i in range(1, ITEMS + 1))
+    protocol: dict[str, Any] = {"data": "made", "strategy": "leave_one_out", "ratios": None, "max_history": 5}
+    if candidates:
+        protocol |= {"candidates": 4, "candidate_seed": 3, "negatives": "uniform"}
+    return SequenceSplits(
+        test.select([]), test.select(range(3)), test, test.select([]), Catalogue(names, names, ((),) * ITEMS),
+        UserSequences(items, offsets.astype(np.int64)), protocol, (),
+    )  # fmt: skip
+
+
+class Fixed(Recommender):
+    """Scores from a table, shifted by the last item, with many ties; every sum is exact in float32."""
+
+    name = "fixed"
+
+    def fit(self, splits: SequenceSplits, *, output_dir: Path | None = None, resume: bool = False) -> Self:
+        return self
+
+    def table(self, histories: torch.Tensor) -> torch.Tensor:
+        items = torch.arange(1, ITEMS + 1)
+        return ((items * 7 + histories[:, -1:] * 5 + histories[:, :1]) % 6).float()
+
+    def score(self, histories: torch.Tensor, candidates: torch.Tensor | None = None) -> torch.Tensor:
+        assert torch.is_inference_mode_enabled()
+        scores = self.table(histories)
+        return scores if candidates is None else scores.gather(1, candidates - 1)
+
+    def _save(self, folder: Path) -> None: ...
+
+    def _load(self, folder: Path) -> None: ...
+
+
+class Oracle(Fixed):
+    """Puts the item after the largest of the history first."""
+
+    name = "oracle"
+
+    def table(self, histories: torch.Tensor) -> torch.Tensor:
+        return torch.arange(1, ITEMS + 1).expand(len(histories), -1).float()
+
+
+@pytest.fixture(scope="module")
+def splits() -> SequenceSplits:
+    return make_splits()
+
+
+def expected_rank(splits: SequenceSplits, row: dict[str, Any], scores: list[float], ids: list[int], mask: bool) -> int:
+    start = splits.sequences.offsets[row["user_id"]]
+    seen = set(splits.sequences.items[start : start + row["position"]].tolist()) if mask else set()
+    by_item = dict(zip(ids, scores, strict=True))
+    own = by_item[row["target"]]
+    return sum(s >= own for i, s in by_item.items() if i == row["target"] or i not in seen)
+
+
+@pytest.mark.parametrize("protocol", ["full", "candidates"])
+@pytest.mark.parametrize("mask", [True, False])
+def test_ranks_equal_the_definition(splits: SequenceSplits, protocol: str, mask: bool) -> None:
+    found = evaluate(Fixed(), splits, protocol=protocol, mask_seen=mask, bootstrap=0)
+    histories = splits.tensors("test").history
+    scores = Fixed().table(histories)
+    for row, source, row_scores in zip(found.rows, splits.test, scores, strict=True):
+        ids = list(range(1, ITEMS + 1)) if protocol == "full" else source["candidates"]
+        values = [row_scores[i - 1].item() for i in ids]
+        assert row["rank"] == expected_rank(splits, source, values, ids, mask)
+        assert (row["user_id"], row["position"], row["target"]) == (
+            source["user_id"], source["position"], source["target"],
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", ["full", "candidates"])
+def test_batch_size_changes_nothing(splits: SequenceSplits, protocol: str) -> None:
+    results = [evaluate(Fixed(), splits, protocol=protocol, batch_size=size, bootstrap=50) for size in (1, 7, 1000)]
+    assert results[0].metrics == results[1].metrics == results[2].metrics
+    assert results[0].rows[:] == results[1].rows[:] == results[2].rows[:]
+
+
+def test_metrics_name_their_protocol(splits: SequenceSplits) -> None:
+    full = evaluate(Fixed(), splits, ks=(1, 3), bootstrap=20).metrics
+    assert {k: full[k] for k in list(full)[:9]} == {
+        "protocol": "full", "part": "test", "seen": "masked", "negatives": "all items", "candidates": ITEMS,
+        "candidate_seed": None, "data": "made", "strategy": "leave_one_out", "ratios": None,
+    }  # fmt: skip
+    assert (full["rows"], full["users"]) == (60, 20)
+    headline = {"hr@1", "hr@3", "ndcg@1", "ndcg@3", "mrr"}
+    assert headline | {f"{m}_{end}" for m in headline for end in ("low", "high")} <= set(full)
+    few = evaluate(Fixed(), splits, protocol="candidates", mask_seen=False, bootstrap=0).metrics
+    assert (few["protocol"], few["seen"], few["negatives"], few["candidates"], few["candidate_seed"]) == (
+        "candidates", "kept", "uniform", 4, 3,
+    )  # fmt: skip
+    assert "coverage@10" not in few
+    assert not any(name.endswith(("_low", "_high")) for name in few)
+    json.dumps(full)
+
+
+def test_intervals_resample_users(splits: SequenceSplits) -> None:
+    found = evaluate(Fixed(), splits, bootstrap=200, seed=5)
+    hits = (np.array(found.rows["rank"][:]) <= 5).astype(float)
+    users = np.array(found.rows["user_id"][:])
+    interval = bootstrap_interval(hits, groups=users, resamples=200, seed=5)
+    assert (found.metrics["hr@5"], found.metrics["hr@5_low"], found.metrics["hr@5_high"]) == pytest.approx(interval)
+
+
+def test_seen_items_are_not_shown_and_repeats_are_counted(splits: SequenceSplits) -> None:
+    repeats = 0
+    found = evaluate(Fixed(), splits, bootstrap=0)
+    scores = Fixed().table(splits.tensors("test").history)
+    for row, row_scores in zip(found.rows, scores, strict=True):
+        start = splits.sequences.offsets[row["user_id"]]
+        seen = set(splits.sequences.items[start : start + row["position"]].tolist())
+        repeats += row["target"] in seen
+        left = [i for i in range(1, ITEMS + 1) if i not in seen]  # the target too: a list must not know it
+        assert row["top"] == sorted(left, key=lambda i: (-row_scores[i - 1].item(), i))[:10]
+    assert found.metrics["repeat_targets"] == repeats > 0
+    kept = evaluate(Fixed(), splits, mask_seen=False, bootstrap=0)
+    assert kept.metrics["repeat_targets"] == repeats
+    assert all(len(top) == 10 for top in kept.rows["top"])
+
+
+def test_coverage_is_the_share_of_items_shown(splits: SequenceSplits) -> None:
+    found = evaluate(Oracle(), splits, mask_seen=False, bootstrap=0)
+    assert found.metrics["coverage@10"] == 10 / 12  # everybody gets the same ten items
+    masked = evaluate(Oracle(), splits, bootstrap=0)
+    assert masked.metrics["coverage@10"] == len({i for top in masked.rows["top"] for i in top}) / ITEMS
+
+
+def test_never_more_than_a_batch_of_histories(splits: SequenceSplits) -> None:
+    sizes = []
+
+    class Counting(Fixed):
+        def score(self, histories: torch.Tensor, candidates: torch.Tensor | None = None) -> torch.Tensor:
+            sizes.append(len(histories))
+            return super().score(histories, candidates)
+
+    evaluate(Counting(), splits, batch_size=16, bootstrap=0)
+    assert sizes == [16, 16, 16, 12]
+
+
+def test_scores_of_a_view_stay_as_they_are(splits: SequenceSplits) -> None:
+    scores = torch.arange(float(ITEMS))
+
+    class Popular(Fixed):
+        def score(self, histories: torch.Tensor, candidates: torch.Tensor | None = None) -> torch.Tensor:
+            return scores.expand(len(histories), -1)
+
+    evaluate(Popular(), splits, bootstrap=0)
+    assert torch.equal(scores, torch.arange(float(ITEMS)))
+
+
+def test_save_and_load(splits: SequenceSplits, tmp_path: Path) -> None:
+    for protocol in ("full", "candidates"):
+        found = evaluate(Fixed(), splits, protocol=protocol, bootstrap=20)
+        found.save(tmp_path / protocol)
+        again = Evaluation.load(tmp_path / protocol)
+        assert again.metrics == found.metrics
+        assert again.rows[:] == found.rows[:]
+        assert again.recommender == "fixed"
+    (tmp_path / "full" / "rows.parquet").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no rows\.parquet"):
+        Evaluation.load(tmp_path / "full")
+
+
+def test_bad_scores_name_the_recommender(splits: SequenceSplits) -> None:
+    class Padded(Fixed):
+        def table(self, histories: torch.Tensor) -> torch.Tensor:
+            return torch.zeros(len(histories), ITEMS + 1)
+
+    class Broken(Fixed):
+        def table(self, histories: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(histories), ITEMS), torch.nan)
+
+    with pytest.raises(ValueError, match=r"fixed.score must return the shape \(60, 12\).*padding.*got \(60, 13\)"):
+        evaluate(Padded(), splits)
+    with pytest.raises(ValueError, match="fixed: scores must not be NaN"):
+        evaluate(Broken(), splits)
+    with pytest.raises(ValueError, match="fixed: scores must not be NaN"):
+        evaluate(Broken(), splits, protocol="candidates")
+
+
+def test_bad_options_are_refused(splits: SequenceSplits) -> None:
+    with pytest.raises(ValueError, match=r"protocol must be one of full, candidates .got 'sampled'"):
+        evaluate(Fixed(), splits, protocol="sampled")
+    with pytest.raises(ValueError, match="'train' has no rows"):
+        evaluate(Fixed(), splits, "train")
+    with pytest.raises(ValueError, match="got 'dev'"):
+        evaluate(Fixed(), splits, "dev")
+    with pytest.raises(ValueError, match=r"pass splits.with_candidates"):
+        evaluate(Fixed(), make_splits(candidates=False), protocol="candidates")
+    with pytest.raises(ValueError, match="batch_size"):
+        evaluate(Fixed(), splits, batch_size=0)
+    with pytest.raises(ValueError, match="at least two groups"):
+        evaluate(Fixed(), splits, "validation")  # three rows of one user
+    assert evaluate(Fixed(), splits, "validation", bootstrap=0).metrics["rows"] == 3
+
+
+def test_compare_is_a_paired_bootstrap_against_the_best(splits: SequenceSplits) -> None:
+    a, b = evaluate(Fixed(), splits, bootstrap=0), evaluate(Oracle(), splits, bootstrap=0)
+    found = compare({"a": a, "b": b}, "mrr", seed=2)
+    best, other = ("a", "b") if a.metrics["mrr"] > b.metrics["mrr"] else ("b", "a")
+    assert found.baseline == best
+    assert list(found.differences) == [other]
+    results = {"a": a, "b": b}
+    reciprocal = {k: 1 / np.array(e.rows["rank"][:]) for k, e in results.items()}
+    users = np.array(a.rows["user_id"][:])
+    assert found.differences[other] == paired_bootstrap(reciprocal[other], reciprocal[best], groups=users, seed=2)
+    assert found.differences[other].difference < 0
+    turned = compare(results, "mrr", baseline=other)
+    assert turned.differences[best].difference == pytest.approx(-found.differences[other].difference)
+
+
+def test_compare_refuses_what_is_not_comparable(splits: SequenceSplits) -> None:
+    a = evaluate(Fixed(), splits, bootstrap=0)
+    with pytest.raises(ValueError, match=r"differ in .*protocol \('full' and 'candidates'\)"):
+        compare({"a": a, "b": evaluate(Fixed(), splits, protocol="candidates", bootstrap=0)})
+    with pytest.raises(ValueError, match=r"seen \('masked' and 'kept'\)"):
+        compare({"a": a, "b": evaluate(Fixed(), splits, mask_seen=False, bootstrap=0)})
+    with pytest.raises(ValueError, match="different rows: position differs first in row"):
+        compare({"a": a, "b": evaluate(Fixed(), make_splits(seed=1), bootstrap=0)})
+    with pytest.raises(ValueError, match="60 and 30 rows"):
+        compare({"a": a, "b": evaluate(Fixed(), make_splits(users=10), bootstrap=0)})
+    with pytest.raises(ValueError, match="at least two"):
+        compare({"a": a})
+    with pytest.raises(ValueError, match="baseline must be one of a, b"):
+        compare({"a": a, "b": a}, baseline="c")
+    with pytest.raises(ValueError, match="ranking metric is"):
+        compare({"a": a, "b": a}, "accuracy")

@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+import predilect.recommender
+from predilect.configuration import option
+from predilect.leaderboard import environment
+from predilect.leaderboard.config import LeaderboardConfig
+from predilect.leaderboard.observer import Observer
+from predilect.leaderboard.results import Leaderboard
+from predilect.leaderboard.runner import run_leaderboard
+from predilect.recommender import Recommender, RecommenderConfig
+
+
+@dataclass
+class NextConfig(RecommenderConfig):
+    step: int = option("Which item after the last one comes next.", default=1)
+    fails: bool = option("Fail in fit.", default=False)
+
+    def quick(self) -> NextConfig:
+        return NextConfig(seed=self.seed, step=self.step + 1)
+
+
+class Next(Recommender):
+    """Recommends the item `step` places after the last one on the ring of 20 items."""
+
+    name = "next"
+    config_class = NextConfig
+    fitted = 0
+
+    def fit(self, splits: Any, *, output_dir: Path | None = None, resume: bool = False) -> Next:
+        type(self).fitted += 1
+        if self.config.fails:
+            raise RuntimeError("the ring is broken")
+        self._catalogue = splits.catalogue
+        return self
+
+    def score(self, histories: torch.Tensor, candidates: torch.Tensor | None = None) -> torch.Tensor:
+        items = (
+            torch.arange(1, len(self.catalogue) + 1).expand(len(histories), -1) if candidates is None else candidates
+        )
+        return -((items - histories[:, -1:] - self.config.step) % 20).float()
+
+    def _save(self, folder: Path) -> None:
+        (folder / "step.json").write_text(str(self.config.step))
+
+    def _load(self, folder: Path) -> None:
+        assert (folder / "step.json").is_file()
+
+
+class Flat(Next):
+    """Scores all items alike."""
+
+    name = "flat"
+
+    def score(self, histories: torch.Tensor, candidates: torch.Tensor | None = None) -> torch.Tensor:
+        return torch.zeros(len(histories), len(self.catalogue) if candidates is None else candidates.shape[1])
+
+
+class Entry:
+    dist = None
+
+    def __init__(self, kind: type[Recommender]) -> None:
+        self.name, self.load = kind.name, lambda: kind
+
+
+@pytest.fixture(autouse=True)
+def registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predilect.recommender, "entry_points", lambda group: [Entry(Flat), Entry(Next)])
+    monkeypatch.setattr(environment, "entry_points", lambda group: [Entry(Flat), Entry(Next)])
+    Next.fitted = Flat.fitted = 0
+
+
+@pytest.fixture
+def run(tmp_path: Path, tiny_splits: Any) -> Callable[..., Leaderboard]:
+    def start(observer: Observer | None = None, splits: Any = None, **options: Any) -> Leaderboard:
+        config = LeaderboardConfig(**{"output_dir": tmp_path / "run", "bootstrap": 20, **options})
+        return run_leaderboard(config, splits=splits or tiny_splits, observer=observer, command="test")
+
+    return start
+
+
+class Notes(Observer):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.reused: dict[str, bool] = {}
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def finished(self, result: Any, *, reused: bool) -> None:
+        self.reused[result.name] = reused
+
+
+def numbers(board: Leaderboard) -> dict[str, Any]:
+    return {
+        "metrics": {m.name: m.metrics for m in board.models},
+        "comparisons": board.comparisons,
+        "x": board.examples,
+    }
+
+
+def test_results(run: Callable[..., Leaderboard], tmp_path: Path, tiny_splits: Any) -> None:
+    board = run()
+    assert [m.name for m in board.models] == ["next", "flat"]
+    assert board.best is not None
+    assert board.best.metrics["hr@1"] == 1.0  # the planted pattern
+    flat = board.models[1].metrics
+    assert flat["hr@5"] == 0.0  # ties count against the target
+    written = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert written["schema"] == 1
+    assert {"python", "torch", "predilect"} <= set(written["versions"])
+    assert written["hardware"]["cores"] >= 1
+    assert [c["step"] for c in written["counts"]] == [c.step for c in tiny_splits.counts]
+    assert written["config"]["seed"] == 0
+    assert {"ndcg@10", "ndcg@10_low", "ndcg@10_high", "coverage@10"} <= set(written["models"][0]["metrics"])
+    assert written["comparisons"][0]["model"] == "next"
+    loaded = Leaderboard.load(tmp_path / "run")
+    assert loaded.to_dict() == board.to_dict() == json.loads(json.dumps(board.to_dict()))
+    rows = pq.read_table(tmp_path / "run" / "models" / "next" / "rows.parquet")
+    assert len(rows) == len(tiny_splits.test)
+    assert not list((tmp_path / "run").rglob("*.partial"))
+
+
+def test_examples_are_users_as_the_models_see_them(run: Callable[..., Leaderboard]) -> None:
+    for example in run().examples:
+        last = example["history"][-1]["id"]
+        assert example["target"]["id"] == last % 20 + 1
+        assert example["lists"]["next"]["top"][0] == example["target"]
+        assert example["lists"]["next"]["rank"] == 1
+        assert len(example["lists"]["flat"]["top"]) == 5
+
+
+def test_candidate_protocol(run: Callable[..., Leaderboard], tiny_splits: Any) -> None:
+    splits = tiny_splits.with_candidates(4, seed=0)
+    board = run(splits=splits, protocol="candidates", num_candidates=4)
+    assert board.protocol["ranking"] == "candidates"
+    assert "coverage@10" not in board.models[0].metrics
+    assert all(e["lists"]["next"]["top"][0] == e["target"] for e in board.examples)
+    assert all(len(e["lists"]["next"]["top"]) == 4 for e in board.examples)
+
+
+def test_occupied_folder_needs_a_decision(run: Callable[..., Leaderboard], tmp_path: Path) -> None:
+    run()
+    with pytest.raises(ValueError, match="--resume.*--output-dir.*--overwrite"):
+        run()
+    run(overwrite=True)
+    assert Next.fitted == 2
+    other = tmp_path / "mine"
+    other.mkdir()
+    (other / "thesis.tex").write_text("dear")
+    with pytest.raises(ValueError, match="not written by a leaderboard run"):
+        run(overwrite=True, output_dir=other)
+    assert (other / "thesis.tex").read_text() == "dear"
+
+
+def test_resume_reuses_finished_models_and_adds_new_ones(run: Callable[..., Leaderboard]) -> None:
+    first = run(models=("next",))
+    notes = Notes()
+    second = run(notes, models=("next", "flat"), resume=True)
+    assert (Next.fitted, Flat.fitted) == (1, 1)
+    assert notes.reused == {"next": True, "flat": False}
+    assert second.models[0] == first.models[0]
+
+
+def test_changed_model_is_fitted_again_and_says_why(run: Callable[..., Leaderboard]) -> None:
+    run()
+    notes = Notes()
+    board = run(notes, resume=True, recommenders={"next": {"step": 3}})
+    assert Next.fitted == 2
+    assert Flat.fitted == 1
+    assert "step: 1 before, 3 now" in notes.notes[0]
+    assert {m.name: m for m in board.models}["next"].metrics["hr@1"] < 1
+
+
+def test_other_version_is_fitted_again(run: Callable[..., Leaderboard], monkeypatch: pytest.MonkeyPatch) -> None:
+    run()
+    monkeypatch.setattr(environment, "version", lambda name: "99.0")
+    notes = Notes()
+    run(notes, resume=True)
+    assert notes.reused == {"next": False, "flat": False}
+    assert "99.0 now" in notes.notes[0]
+
+
+def test_other_protocol_or_data_is_refused(run: Callable[..., Leaderboard], tiny_splits: Any) -> None:
+    run()
+    with pytest.raises(ValueError, match=r"another run \(mask_seen: True before, False now\)"):
+        run(resume=True, mask_seen=False)
+    with pytest.raises(ValueError, match="quick: False before, True now"):
+        run(resume=True, quick=True)
+    with pytest.raises(ValueError, match=r"another run \(data: "):
+        run(resume=True, splits=tiny_splits.with_candidates(4))
+
+
+def test_quick_shortens_the_config(run: Callable[..., Leaderboard]) -> None:
+    board = run(quick=True)
+    assert {m.name: m.config["step"] for m in board.models} == {"next": 2, "flat": 2}
+    assert board.to_dict()["config"]["quick"] is True
+
+
+def test_failing_model_loses_nothing_else(run: Callable[..., Leaderboard], tmp_path: Path) -> None:
+    board = run(recommenders={"next": {"fails": True}})
+    assert [(m.name, m.status) for m in board.models] == [("flat", "ok"), ("next", "failed")]
+    assert board.failed[0].error == "RuntimeError: the ring is broken"
+    assert "in fit" in (tmp_path / "run" / "models" / "next" / "error.txt").read_text()
+    notes = Notes()
+    run(notes, resume=True, recommenders={"next": {"fails": True}})
+    assert "is tried again" in notes.notes[0]
+    assert notes.reused == {"flat": True, "next": False}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"models": ("nxt",)}, "no recommender 'nxt'"),
+        ({"recommenders": {"next": {"stp": 2}}}, r"recommenders\.next has no option 'stp'; did you mean step"),
+        (
+            {"recommenders": {"next": {"step": "two"}}},
+            r"recommenders\.next: step must be a whole number \(got 'two'\)",
+        ),
+        ({"recommenders": {"flt": {}}}, "options for flt"),
+        ({"models": ("next", "next")}, "distinct"),
+        ({"resume": True, "overwrite": True}, "choose one"),
+        ({"max_history": 0}, r"max_history must be at least 1 \(got 0\)"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_done(
+    run: Callable[..., Leaderboard], options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(**options)
+    assert not (tmp_path / "run").exists()
+
+
+class Killed(BaseException):
+    """Stands for a process that is gone: nothing in the run may catch it."""
+
+
+@pytest.fixture
+def kill_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int | None], None]]:
+    """`kill_at(n)`: the n-th file or folder that the run puts in place is not put there, and the run is gone."""
+    real, left = os.replace, {"n": -1}
+
+    def replace(source: Any, target: Any) -> None:
+        left["n"] -= 1
+        if left["n"] == -1:
+            raise Killed
+        real(source, target)
+
+    def arm(n: int | None) -> None:
+        left["n"] = -1 if n is None else n
+
+    monkeypatch.setattr(os, "replace", replace)
+    yield arm
+
+
+def test_killed_at_any_write_then_resumed_gives_the_same_numbers(
+    run: Callable[..., Leaderboard], kill_at: Callable[[int | None], None], tmp_path: Path
+) -> None:
+    unbroken = numbers(run(output_dir=tmp_path / "unbroken"))
+    for n in range(50):
+        folder = tmp_path / f"killed-{n}"
+        kill_at(n)
+        try:
+            run(output_dir=folder)
+            break
+        except Killed:
+            kill_at(None)
+        assert numbers(run(output_dir=folder, resume=True)) == unbroken
+        assert not list(folder.rglob("*.partial"))
+    assert n >= 10  # the run writes that many files, and was killed at each of them
