@@ -292,8 +292,9 @@ for user in range(60):
         log["item_id"].append((user * 7 + step) % 20 + 1)
         log["timestamp"].append(1000 * step + user)
         log["rating"].append(1.0)
-items = {"item_id": list(range(1, 21)), "raw_id": [str(i) for i in range(1, 21)], "title": [f"t{i}" for i in range(1, 21)],
-         "categories": [["a"]] * 20}
+ids = range(1, 21)
+items = {"item_id": ids, "raw_id": map(str, ids), "title": map(str, ids), "categories": [["a"]] * 20}
+items = {name: list(column) for name, column in items.items()}
 splits = RecDataset(Dataset.from_dict(log), Dataset.from_dict(items), name="ring").split("temporal", max_history=5)
 set_seed(0)
 model = SASRec(SASRecConfig(num_items=20, hidden_size=16, max_history=5, dropout=0.3))

@@ -226,6 +226,21 @@ def test_half_precision_lm_with_float32_projector() -> None:
     assert model.projectors["molecule"].weight.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("tuning", ["frozen", "adapter"])
+def test_gradient_checkpointing_changes_no_gradient(tuning: str) -> None:
+    model = make(lora(make_lm()) if tuning == "adapter" else make_lm()).train()
+    given = {**inputs(model), "labels": torch.where(inputs(model)["attention_mask"] == 1, 4, -100)}
+    model(**given).loss.backward()
+    plain = {n: p.grad.clone() for n, p in model.named_parameters() if p.requires_grad}
+    model.zero_grad()
+    model.gradient_checkpointing_enable()
+    assert all(layer.gradient_checkpointing for layer in model.get_decoder().layers)
+    model(**given).loss.backward()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            torch.testing.assert_close(parameter.grad, plain[name], msg=name)
+
+
 def test_bad_input_is_refused() -> None:
     model = make(added_tokens=["<ph>"])
     given = inputs(model)

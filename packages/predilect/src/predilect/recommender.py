@@ -14,6 +14,7 @@ from predilect.data.catalogue import Catalogue
 
 if TYPE_CHECKING:
     import torch
+    from transformers import TrainerCallback
 
     from predilect.data.splits import SequenceSplits
 
@@ -33,6 +34,10 @@ class RecommenderConfig:
 
     seed: int = dataclasses.field(default=0, metadata={"help": "Seed of everything random in fitting and scoring."})
 
+    def quick(self) -> Self:
+        """The config of a run that shows that all works, in seconds; counting methods have nothing to shorten."""
+        return self
+
 
 class Recommender(ABC):
     """Fit on splits, score items for histories, recommend for anyone, save and load.
@@ -50,6 +55,8 @@ class Recommender(ABC):
 
     name: ClassVar[str]
     config_class: ClassVar[type[RecommenderConfig]] = RecommenderConfig
+    callbacks: Sequence[TrainerCallback] = ()
+    """Told about training by methods that use a `Trainer`; to be set before `fit`."""
 
     def __init__(self, config: RecommenderConfig | None = None, **options: Any) -> None:
         if config is not None and options:
@@ -157,7 +164,7 @@ class Recommender(ABC):
         kind: Any = recommender_class(found) if cls is Recommender else cls
         if kind.name != found:
             raise ValueError(f"{folder} holds {found!r}, not {kind.name!r}: use Recommender.from_pretrained")
-        recommender = kind(kind.config_class(**description["config"]))
+        recommender: Self = kind(kind.config_class(**description["config"]))
         recommender._catalogue = Catalogue.load(folder / "catalogue.parquet")
         recommender._load(folder)
         return recommender

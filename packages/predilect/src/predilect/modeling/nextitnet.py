@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,36 +32,29 @@ class NextItNetConfig(SequentialConfig):
             raise ValueError(f"dilations must be numbers of at least 1, one per block (got {self.dilations})")
 
 
-Places = tuple[int, ...]
-"""Positions counted from the end of the history: 0 is the most recent item."""
+Columns = dict[int, Tensor]
+"""Position -> what is there, (B, d) or (B, 1). Positions count from the end: 0 is the most recent item."""
 
 
 class _CausalConvolution(nn.Module):
-    """Convolution over a place and `kernel_size - 1` earlier ones, `dilation` apart; then norm and ReLU."""
+    """Convolution over a position and `kernel_size - 1` earlier ones, `dilation` apart; then norm and ReLU."""
 
     def __init__(self, size: int, kernel_size: int, dilation: int) -> None:
         super().__init__()
-        self.kernel_size, self.dilation = kernel_size, dilation
+        self.reach = range(0, kernel_size * dilation, dilation)
         self.convolution = nn.Linear(kernel_size * size, size)
         self.norm = nn.LayerNorm(size)
 
-    def forward(self, states: Tensor, given: Places, wanted: Places) -> Tensor:
-        """States at the places `given`, zero at padding, to states at the places `wanted`."""
-        columns = _columns(given, wanted, self.kernel_size, self.dilation).to(states.device)
-        windows = F.pad(states, (0, 0, 0, 1)).index_select(1, columns)  # the last column is what lies before the start
-        return F.relu(self.norm(self.convolution(windows.view(len(states), len(wanted), -1))))
+    def forward(self, states: Columns, real: Columns, wanted: list[int]) -> Columns:
+        """States at the positions `wanted`, zero at padding; `states` may lack what lies before the start."""
+        before = torch.zeros_like(states[wanted[0]])
+        windows = [torch.cat([states.get(p + step, before) for step in self.reach], dim=1) for p in wanted]
+        convolved = F.relu(self.norm(self.convolution(torch.cat(windows))))
+        return {p: state * real[p] for p, state in zip(wanted, convolved.chunk(len(wanted)), strict=True)}
 
-    def needs(self, wanted: Places, length: int) -> Places:
-        """The places whose states the places `wanted` depend on."""
-        reached = {place + step * self.dilation for place in wanted for step in range(self.kernel_size)}
-        return tuple(sorted(place for place in reached if place < length))
-
-
-@cache
-def _columns(given: Places, wanted: Places, kernel_size: int, dilation: int) -> Tensor:
-    at = {place: column for column, place in enumerate(given)}
-    steps = range(kernel_size)
-    return torch.tensor([at.get(place + step * dilation, len(given)) for place in wanted for step in steps])
+    def needs(self, wanted: list[int], length: int) -> list[int]:
+        """The positions whose states the positions `wanted` depend on."""
+        return sorted({p + step for p in wanted for step in self.reach if p + step < length})
 
 
 class _ResidualBlock(nn.Module):
@@ -71,27 +64,20 @@ class _ResidualBlock(nn.Module):
         self.second = _CausalConvolution(size, kernel_size, 2 * dilation)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, states: Tensor, real: Tensor, given: Places, wanted: Places) -> Tensor:
-        between = self.second.needs(wanted, real.shape[1])
-        hidden = self.first(states, given, between) * _at(real, between)
-        own = _columns(given, wanted, 1, 1).to(states.device)
-        return (states.index_select(1, own) + self.dropout(self.second(hidden, between, wanted))) * _at(real, wanted)
+    def forward(self, states: Columns, real: Columns, wanted: list[int]) -> Columns:
+        hidden = self.first(states, real, self.second.needs(wanted, len(real)))
+        added = self.second(hidden, real, wanted)
+        return {p: states[p] + self.dropout(added[p]) for p in wanted}
 
-    def needs(self, wanted: Places, length: int) -> Places:
+    def needs(self, wanted: list[int], length: int) -> list[int]:
         return self.first.needs(self.second.needs(wanted, length), length)
-
-
-def _at(real: Tensor, places: Places) -> Tensor:
-    """The mask at these places, (B, places, 1)."""
-    columns = torch.tensor(places, device=real.device)
-    return real.index_select(1, real.shape[1] - 1 - columns).unsqueeze(-1)
 
 
 class NextItNet(SequentialModel):
     """A stack of residual blocks of two dilated causal convolutions each: x + f_2l(f_l(x)), f_l =
     relu(norm(conv_l(x))).
 
-    The last state needs few places of the lower layers (dilated convolutions skip the rest), and only those are
+    The last state needs few positions of the lower layers (dilated convolutions skip the rest), and only those are
     computed. Padding is set to zero before every convolution, which is what lies left of the sequence anyway: hence
     the state does not depend on its amount.
 
@@ -117,22 +103,24 @@ class NextItNet(SequentialModel):
         self.post_init()
 
     def _states(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        places = tuple(range(mask.shape[1] - 1, -1, -1))
-        return self._output(self._blocks(inputs, mask, places))
+        positions = list(range(mask.shape[1]))
+        states = self._blocks(inputs, mask, positions)
+        return self._output(torch.stack([states[p] for p in reversed(positions)], dim=1))
 
     def _last_state(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        return self._output(self._blocks(inputs, mask, (0,))[:, 0])
+        return self._output(self._blocks(inputs, mask, [0])[0])
 
-    def _blocks(self, inputs: Tensor, mask: Tensor, wanted: Places) -> Tensor:
-        """States at the places `wanted`; below them, only what they depend on is computed."""
+    def _blocks(self, inputs: Tensor, mask: Tensor, wanted: list[int]) -> Columns:
+        """States at the positions `wanted`; in lower layers, only what they depend on is computed."""
+        blocks: list[Any] = list(self.blocks)
         length = mask.shape[1]
-        layers = [wanted]
-        for block in reversed(self.blocks):
-            layers.insert(0, block.needs(layers[0], length))
-        given = layers[0]
-        states = inputs.index_select(1, length - 1 - torch.tensor(given, device=inputs.device)) * _at(mask, given)
-        for block, given, wanted in zip(self.blocks, layers, layers[1:], strict=False):
-            states = block(states, mask, given, wanted)
+        outputs = [wanted]
+        for block in blocks[:0:-1]:
+            outputs.insert(0, block.needs(outputs[0], length))
+        real = dict(enumerate(reversed(mask.unsqueeze(-1).unbind(1))))
+        states = {p: column * real[p] for p, column in enumerate(reversed(inputs.unbind(1)))}
+        for block, positions in zip(blocks, outputs, strict=True):
+            states = block(states, real, positions)
         return states
 
     def _output(self, states: Tensor) -> Tensor:

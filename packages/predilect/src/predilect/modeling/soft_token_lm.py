@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from predilect.modeling.causal_lm import load_causal_lm
 from predilect.tokenization.soft_tokens import SoftTokens
@@ -51,6 +51,11 @@ class SoftTokenConfig(PreTrainedConfig):
     base: dict[str, Any] = field(default_factory=dict)
     tokenizer_fingerprint: str = ""
     adapter_name: str = ""
+
+
+AutoConfig.register(
+    SoftTokenConfig.model_type, SoftTokenConfig
+)  # so that AutoTokenizer knows the folder's config.json
 
 
 class SoftTokenCausalLM(PreTrainedModel):
@@ -456,7 +461,7 @@ def _read_config(folder: Path) -> SoftTokenConfig:
 
 
 def _load_lm(folder: Path, config: SoftTokenConfig, base: Any, options: dict[str, Any]) -> Any:
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     if config.tuning == "full":
         if base is not None:

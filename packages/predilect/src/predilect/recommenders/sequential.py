@@ -34,11 +34,11 @@ class SequentialRecommenderConfig(RecommenderConfig):
     """Options that all sequential recommenders have; their defaults were chosen on validation data only."""
 
     hidden_size: int = option("Width of item embeddings and states.", default=64)
-    dropout: float = option("Dropout probability, in [0, 1).", default=0.4)
+    dropout: float = option("Dropout probability, in [0, 1).", default=0.2)
     max_epochs: int = option("Training ends after this many passes over the rows at the latest.", default=12)
     patience: int = option("Training ends after this many epochs without a better validation ndcg@10.", default=3)
-    batch_size: int = option("Rows per optimizer step.", default=256)
-    learning_rate: float = option("Of AdamW, constant.", default=1e-3)
+    batch_size: int = option("Rows per optimizer step.", default=512)
+    learning_rate: float = option("Of AdamW, constant.", default=2e-3)
     weight_decay: float = option("Of AdamW.", default=0.0)
 
     def __post_init__(self) -> None:

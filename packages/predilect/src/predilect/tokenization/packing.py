@@ -222,8 +222,8 @@ def _head_only_at(core: Any, rows: torch.Tensor, columns: torch.Tensor) -> Itera
         handle.remove()
     if calls != 1:
         raise ValueError(
-            f"{core.config.model_type} applied its output head {calls} times in one forward pass, not once: its log-probs "
-            "cannot be read at chosen positions; use one row per completion"
+            f"{core.config.model_type} applied its output head {calls} times in one forward pass, not once: its "
+            "log-probs cannot be read at chosen positions; use one row per completion"
         )
 
 
@@ -265,8 +265,8 @@ def _unfit(core: Any, config: Any) -> str | None:
         return f"has layers of the kind {', '.join(other)}, which would see across completions or ignore the mask"
     if not layers and getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
         return (
-            f"has a sliding window of {config.sliding_window} tokens, which a 4-D mask overrides (where all rows are shorter "
-            "than the window, load the model with sliding_window=None)"
+            f"has a sliding window of {config.sliding_window} tokens, which a 4-D mask overrides (where all rows are "
+            "shorter than the window, load the model with sliding_window=None)"
         )
     if getattr(config, "alibi", False) or "position_ids" not in inspect.signature(base.forward).parameters:
         return "takes its positions from the place in the row, not from position_ids"

@@ -193,8 +193,9 @@ class PromptTemplate:
         kept, ids = _longest(prompt, total, room)
         if len(ids) > room:
             raise ValueError(
-                f"the prompt needs {len(ids)} tokens without any {self.shrinks}, the answer {len(answer_ids) or reserve}, "
-                f"but max_length is {max_length}: raise max_length, or give fewer candidates"
+                f"the prompt needs {len(ids)} tokens without any {self.shrinks}, the answer "
+                f"{len(answer_ids) or reserve}, but max_length is {max_length}: raise max_length, "
+                "or give fewer candidates"
             )
         return EncodedPrompt(ids, answer_ids, kept)
 

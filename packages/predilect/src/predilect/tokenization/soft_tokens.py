@@ -125,7 +125,8 @@ class SoftTokens:
     def _check_count(self, name: str, where: str, occurrences: int, given: int) -> None:
         if occurrences != given:
             raise ValueError(
-                f"{where} holds {occurrences} occurrences of {name!r} in the prompt, but vectors for {given} were given"
+                f"{where} holds {occurrences} occurrences of {name!r} in the prompt, "
+                f"but vectors for {given} were given"
             )
 
     def _known(self, name: str) -> None:
