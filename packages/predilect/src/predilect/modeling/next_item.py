@@ -90,7 +90,7 @@ class NextItemTrainer(Trainer):
 
     A run that was killed at any moment continues from its newest whole checkpoint, with the order of the data, the
     dropout masks, the optimizer and the count of epochs without progress of an unbroken run: both end with the same
-    weights.
+    weights (to the last bit on the same machine with the same number of threads).
 
     Args:
         model: the backbone.

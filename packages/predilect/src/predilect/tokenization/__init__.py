@@ -9,7 +9,9 @@ if TYPE_CHECKING:
         SharedPrefixCollator,
         check_packable,
         completion_logps,
+        label_logps,
         pack_shared_prefix,
+        packed_inputs,
         shared_prefix_mask,
     )
     from predilect.tokenization.prompts import EncodedPrompt, PromptSet, PromptTemplate, encode_answers
@@ -26,7 +28,9 @@ __all__ = [
     "check_packable",
     "completion_logps",
     "encode_answers",
+    "label_logps",
     "pack_shared_prefix",
+    "packed_inputs",
     "shared_prefix_mask",
 ]
 
@@ -35,7 +39,9 @@ _HOMES = {
         "SharedPrefixCollator",
         "check_packable",
         "completion_logps",
+        "label_logps",
         "pack_shared_prefix",
+        "packed_inputs",
         "shared_prefix_mask",
     ),
     "prompts": ("EncodedPrompt", "PromptSet", "PromptTemplate", "encode_answers"),

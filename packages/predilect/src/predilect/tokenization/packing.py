@@ -15,7 +15,7 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -186,23 +186,56 @@ def completion_logps(
         ValueError: the model cannot be packed; see `check_packable`.
     """
     check_packable(model)
-    labels, segments = batch["labels"], batch["segment_ids"]
-    rows, columns = (labels[:, 1:] != IGNORE).nonzero(as_tuple=True)  # column t predicts the token at t + 1
-    core = _core(model)
-    with _head_only_at(core, rows, columns):
-        logits = model(
-            input_ids=batch["input_ids"],
-            attention_mask=shared_prefix_mask(segments, core.get_input_embeddings().weight.dtype),
-            position_ids=batch["position_ids"],
-            use_cache=False,
-            **inputs,
-        ).logits
-    logps = -F.cross_entropy(logits[0].float(), labels[rows, columns + 1], reduction="none")
-    shape = batch["completion_mask"].shape
-    slots = rows * shape[1] + segments[rows, columns + 1] - 1
-    sums = torch.zeros(shape.numel(), device=logps.device).index_add(0, slots, logps)
+    labels, shape = batch["labels"], batch["completion_mask"].shape
+    found = label_logps(model, labels, **packed_inputs(model, batch), **inputs)
+    slots = found.rows * shape[1] + batch["segment_ids"][found.rows, found.columns] - 1
+    sums = torch.zeros(shape.numel(), device=labels.device).index_add(0, slots, found.logps)
     counts = torch.bincount(slots, minlength=shape.numel())
     return sums.view(shape), counts.view(shape)
+
+
+def packed_inputs(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What a causal LM's forward takes of a batch of packed rows: ids, positions and the block mask."""
+    dtype = _core(model).get_input_embeddings().weight.dtype
+    mask = shared_prefix_mask(batch["segment_ids"], dtype)
+    return {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"], "attention_mask": mask}
+
+
+class LabelLogps(NamedTuple):
+    """The N tokens of a batch that have a label: `labels[rows, columns]`.
+
+    Attributes:
+        rows: (N,).
+        columns: (N,).
+        logps: (N,) float32 log-probability of each, in nats.
+        logits: (N, vocabulary) that predict them, in the model's dtype.
+    """
+
+    rows: torch.Tensor
+    columns: torch.Tensor
+    logps: torch.Tensor
+    logits: torch.Tensor
+
+
+def label_logps(model: torch.nn.Module, labels: torch.Tensor, **inputs: Any) -> LabelLogps:
+    """Log-probability of every token that has a label, each given what its position may see.
+
+    The output head, for small models half of the work, is applied only to the positions that predict a label. Works
+    for rows of any layout, packed or not.
+
+    Args:
+        model: a causal LM, wrapped or not.
+        labels: (B, T) token ids, -100 elsewhere; shifted by one inside, as causal LMs do.
+        **inputs: of the model's forward: `input_ids`, `attention_mask`, ...
+
+    Raises:
+        ValueError: the model does not apply its output head once per forward pass.
+    """
+    rows, columns = (labels[:, 1:] != IGNORE).nonzero(as_tuple=True)  # column t predicts the token at t + 1
+    with _head_only_at(_core(model), rows, columns):
+        logits = model(**inputs, use_cache=False).logits[0]
+    logps = -F.cross_entropy(logits.float(), labels[rows, columns + 1], reduction="none")
+    return LabelLogps(rows, columns + 1, logps, logits)
 
 
 @contextmanager

@@ -1,0 +1,237 @@
+"""Preference rows to token ids: one chosen answer and one or many rejected ones to every prompt."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, load_dataset
+from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+_HH_TURN = "\n\nAssistant:"
+Answer = str | list[dict[str, Any]]
+
+
+def as_answers(rejected: Any) -> list[Answer]:
+    """The rejected answers of a row as a list: text, a list of texts, messages, or a list of lists of messages."""
+    if isinstance(rejected, str):
+        return [rejected]
+    if isinstance(rejected, Sequence) and rejected and isinstance(rejected[0], dict):
+        return [list(rejected)]
+    if isinstance(rejected, Sequence):
+        return list(rejected)
+    raise TypeError(f"rejected is an answer or a list of answers (got {type(rejected).__name__})")
+
+
+def split_prompt(answers: Sequence[Any]) -> tuple[Any, list[Any]]:
+    """The prompt that all answers begin with, and what is left of each; texts are not cut behind a space."""
+    common = os.path.commonprefix(list(answers))
+    if isinstance(common, str) and common.endswith(" "):
+        common = common[:-1]
+    return common, [answer[len(common) :] for answer in answers]
+
+
+def prepare_preferences(
+    dataset: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_length: int | None = None,
+    truncation_mode: str = "keep_start",
+    num_proc: int | None = None,
+    name: str = "train",
+) -> Dataset:
+    """Tokenise TRL's preference columns, of which `rejected` may be a list.
+
+    Args:
+        dataset: `prompt` (optional), `chosen`, `rejected`; plain text or messages. `rejected`: one answer or a list of any length.
+        tokenizer: has an EOS token, and a chat template if the rows are messages.
+        max_length: longest prompt + answer. All answers of a row keep the same prompt, so that they can share it.
+        truncation_mode: "keep_start" drops rows whose prompt alone is too long and cuts answers at their end; "keep_end" cuts the prompt
+            at its beginning and answers only where they exceed `max_length` alone.
+        num_proc: processes of `Dataset.map`.
+        name: of the data set, for messages.
+
+    Returns:
+        `prompt_ids`, `chosen_ids`, `rejected_ids` (a list of lists), `row` (the row's number in `dataset`), and the other columns. Answers that
+        are equal, or equal to the chosen one, are left out; rows with none left, or without an answer token, are dropped and counted.
+    """
+    if "prompt_ids" in dataset.column_names:
+        return dataset
+    missing = {"chosen", "rejected"} - set(dataset.column_names)
+    if missing:
+        raise ValueError(
+            f"the {name} data needs the columns chosen and rejected (missing: {', '.join(sorted(missing))}; got {dataset.column_names})"
+        )
+    if "row" not in dataset.column_names:
+        dataset = dataset.add_column("row", np.arange(len(dataset)))
+    tokenise = partial(_tokenise, tokenizer=tokenizer, max_length=max_length, truncation_mode=truncation_mode)
+    columns = [c for c in ("prompt", "chosen", "rejected") if c in dataset.column_names]
+    prepared = dataset.map(tokenise, num_proc=num_proc, remove_columns=columns, desc=f"Tokenizing {name} dataset")
+    kept = prepared.filter(_is_usable, num_proc=num_proc, desc=f"Dropping rows of the {name} dataset without a pair")
+    if dropped := len(prepared) - len(kept):
+        logger.warning(
+            "%d of %d rows of the %s data have no pair of different answers within max_length and are left out",
+            dropped,
+            len(prepared),
+            name,
+        )
+    if not len(kept):
+        raise ValueError(f"no row of the {name} data has a pair of different answers within max_length {max_length}")
+    return kept
+
+
+def _is_usable(row: dict[str, Any]) -> bool:
+    return bool(row["prompt_ids"] and row["chosen_ids"] and row["rejected_ids"])
+
+
+def _tokenise(
+    row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, max_length: int | None, truncation_mode: str
+) -> dict[str, Any]:
+    answers = [row["chosen"], *as_answers(row["rejected"])]
+    prompt = row.get("prompt")
+    if prompt is None:
+        prompt, answers = split_prompt(answers)
+    options = {"tools": json.loads(row["tools"]) if isinstance(row.get("tools"), str) else row.get("tools")}
+    options |= row.get("chat_template_kwargs") or {}
+    prompt_ids = _encode(tokenizer, prompt, options, add_generation_prompt=True)
+    whole = [_encode(tokenizer, _joined(prompt, answer, tokenizer), options) for answer in answers]
+    # Tokens may merge across the boundary, and a chat template may render a prompt alone differently: the answer starts where they part.
+    shared = min(len(os.path.commonprefix([prompt_ids, ids])) for ids in whole)
+    prompt_ids = prompt_ids[:shared]
+    completions = [ids[shared:] for ids in whole]
+    prompt_ids, completions = _truncate(prompt_ids, completions, max_length, truncation_mode)
+    chosen, *rejected = completions
+    distinct = {tuple(ids): ids for ids in rejected if ids and ids != chosen}
+    return {"prompt_ids": prompt_ids, "chosen_ids": chosen, "rejected_ids": list(distinct.values())}
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, text: Answer, options: dict[str, Any], **more: Any) -> list[int]:
+    if isinstance(text, str):
+        return list(tokenizer(text)["input_ids"])
+    ids = tokenizer.apply_chat_template(text, tokenize=True, return_dict=True, **options, **more)["input_ids"]
+    return list(ids)
+
+
+def _joined(prompt: Answer, answer: Answer, tokenizer: PreTrainedTokenizerBase) -> Answer:
+    if isinstance(prompt, str) and isinstance(answer, str):
+        end = str(tokenizer.eos_token)
+        return prompt + answer + ("" if answer.endswith(end) else end)
+    if isinstance(prompt, list) and isinstance(answer, list):
+        return prompt + answer
+    raise TypeError("prompt and answers are all text or all messages (got one of each)")
+
+
+def _truncate(
+    prompt: list[int], completions: list[list[int]], max_length: int | None, mode: str
+) -> tuple[list[int], list[list[int]]]:
+    if max_length is None:
+        return prompt, completions
+    if mode == "keep_start":
+        room = max_length - len(prompt)
+        return (prompt, [c[:room] for c in completions]) if room > 0 else ([], completions)
+    if mode == "keep_end":
+        completions = [c[: max_length - 1] for c in completions]
+        return prompt[-(max_length - max(map(len, completions))) :], completions
+    raise ValueError(f"truncation_mode is 'keep_start' or 'keep_end' (got {mode!r})")
+
+
+class NegativeSampler:
+    """Rows with at most `num_negatives` of their rejected answers, drawn anew every epoch or always the same.
+
+    The draw depends on the seed, the row and, with `resample`, the epoch; neither on workers nor on the order of access.
+    """
+
+    def __init__(self, dataset: Dataset, num_negatives: int | None, *, resample: bool, seed: int) -> None:
+        self.dataset, self.num_negatives, self.resample, self.seed = dataset, num_negatives, resample, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by accelerate's data loaders at the start of every epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row: dict[str, Any] = self.dataset[index]
+        count = len(row["rejected_ids"])
+        if self.num_negatives is None or count <= self.num_negatives:
+            return row
+        rng = np.random.default_rng((self.seed, self.epoch if self.resample else 0, row["row"]))
+        chosen = sorted(rng.choice(count, self.num_negatives, replace=False))
+        columns = [c for c in ("rejected_ids", "ref_rejected_logps") if row.get(c) is not None]
+        return row | {c: [row[c][i] for i in chosen] for c in columns}
+
+
+def load_preferences(name_or_path: str, *, split: str = "train") -> Dataset:
+    """A preference data set from a hub id, a JSON, JSON lines or Parquet file (gzipped or not), or a folder of such files.
+
+    Rows whose `chosen` and `rejected` are whole dialogues in the HH format (turns marked by "Human:" and "Assistant:") and that have no
+    `prompt` are split at the last assistant turn; rows whose two prompts differ are left out and counted.
+
+    Raises:
+        FileNotFoundError: a path that does not exist; ValueError: a file of another kind.
+    """
+    path = Path(name_or_path)
+    if path.is_dir():
+        files = sorted(
+            p for p in path.iterdir() if p.name.removesuffix(".gz").endswith((".json", ".jsonl", ".parquet"))
+        )
+        if len(files) != 1:
+            raise ValueError(f"{path} holds {len(files)} JSON or Parquet files: name one of them")
+        path = files[0]
+    if path.is_file():
+        dataset = _read_file(path)
+    elif path.suffix or name_or_path.startswith((".", "/")):
+        raise FileNotFoundError(f"there is no file {path}")
+    else:
+        dataset = load_dataset(name_or_path, split=split)
+    if "prompt" not in dataset.column_names and _is_dialogue(dataset[0].get("chosen")):
+        return split_dialogues(dataset)
+    return dataset
+
+
+def _read_file(path: Path) -> Dataset:
+    kind = path.name.removesuffix(".gz").rpartition(".")[2]
+    if kind == "parquet":
+        return Dataset.from_parquet(str(path))
+    if kind not in ("json", "jsonl"):
+        raise ValueError(f"{path} is not JSON, JSON lines or Parquet")
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+        if kind == "json":
+            return Dataset.from_list(json.load(file))
+        rows = []
+        for number, line in enumerate(file, start=1):
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path.name} line {number} is not JSON: {error}") from error
+    return Dataset.from_list(rows)
+
+
+def _is_dialogue(text: Any) -> bool:
+    return isinstance(text, str) and "\n\nHuman:" in text and _HH_TURN in text
+
+
+def split_dialogues(dataset: Dataset) -> Dataset:
+    """HH dialogues to `prompt`, `chosen`, `rejected`, split behind the last "Assistant:"."""
+
+    def split(row: dict[str, str]) -> dict[str, str]:
+        prompt, _, chosen = row["chosen"].rpartition(_HH_TURN)
+        other, _, rejected = row["rejected"].rpartition(_HH_TURN)
+        return {"prompt": prompt + _HH_TURN if prompt == other else "", "chosen": chosen, "rejected": rejected}
+
+    rows = dataset.map(split, desc="Splitting dialogues")
+    kept = rows.filter(lambda row: bool(row["prompt"]), desc="Dropping unequal prompts")
+    if dropped := len(rows) - len(kept):
+        logger.warning("%d of %d dialogues differ before the last answer and are left out", dropped, len(rows))
+    return kept

@@ -1,0 +1,49 @@
+"""Running mean and deviation of the gaps: the state that alpha-DPO and beta-DPO carry from step to step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState
+
+from pref_losses.functional import Moments, batch_moments
+
+
+class RunningMoments(TrainerCallback, ExportableState):
+    """Exponential moving average of the batches' mean and unbiased deviation, saved with the trainer's state.
+
+    The first batch sets the moments. The authors' code starts at mean 0 and deviation 0, which inflates the first z tenfold and divides 0
+    by 0 while policy and reference are equal.
+
+    Args:
+        decay: weight of the past, in [0, 1); 0.9 in both papers' code.
+    """
+
+    def __init__(self, decay: float = 0.9, mean: float | None = None, std: float | None = None) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay lies in [0, 1) (got {decay})")
+        self.decay, self.mean, self.std = decay, mean, std
+
+    def update(self, gaps: Tensor, mask: Tensor | None = None) -> Moments:
+        """Take in one optimizer step's gaps, from all processes, and return the moments with them."""
+        batch = batch_moments(gaps, mask)
+        mean, std = float(batch.mean), float(batch.std)
+        if self.mean is None or self.std is None:
+            self.mean, self.std = mean, std
+        else:
+            self.mean = self.decay * self.mean + (1 - self.decay) * mean
+            self.std = self.decay * self.std + (1 - self.decay) * std
+        return self.current(gaps)
+
+    def current(self, like: Tensor) -> Moments:
+        """The moments as tensors like `like`; before the first update, those of `like` itself."""
+        if self.mean is None or self.std is None:
+            return batch_moments(like)
+        return Moments(torch.as_tensor(self.mean).to(like), torch.as_tensor(self.std).to(like))
+
+    def state(self) -> dict[str, Any]:
+        """What `TrainerState` saves and restores."""
+        return {"args": {"decay": self.decay, "mean": self.mean, "std": self.std}, "attributes": {}}

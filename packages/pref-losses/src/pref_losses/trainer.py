@@ -1,0 +1,348 @@
+"""`PreferenceTrainer`: TRL's `DPOTrainer` with an objective composed of parts, lists of rejected answers and shared prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer
+
+from predilect.tokenization import check_packable
+from pref_losses import _trl
+from pref_losses.config import AlphaDPOConfig, BetaDPOConfig, DrDPOConfig, PreferenceConfig, SoftmaxDPOConfig
+from pref_losses.data import NegativeSampler, prepare_preferences
+from pref_losses.functional import Moments
+from pref_losses.moments import RunningMoments
+from pref_losses.objective import AnswerLogps, Plan
+from pref_losses.reference import reference_logps
+from pref_losses.scoring import AnswerScores, PreferenceCollator, score_answers
+
+
+class PreferenceTrainer(_trl.DPOTrainer):
+    """Trains a causal LM on preferences with any combination of the parts of `PreferenceConfig`.
+
+    Takes the place of `trl.DPOTrainer`: the same arguments, data columns, reference models (a model, the base under an adapter, or a copy of the
+    adapter named "ref") and metric keys. Beyond it:
+
+    - `rejected` may be a list, of any length in every row (`num_negatives`, `resample_negatives`);
+    - prompt and answers share one row where the model allows it (`prefix_sharing`);
+    - what couples the examples of a batch is computed over the whole optimizer batch (`batch_scope`);
+    - the evaluation loss takes examples one by one: beta as configured, no filter, plain mean, moments as training left them.
+
+    More metrics: `beta` in force, `margin/target`, `margin/gap` (log-ratio gap), `weights/max` (1 = equal weights), `weights/effective` (effective
+    share of the batch), `kept_fraction`, `rewards/accuracies_all` (chosen above all rejected); `weights/clean` and `weights/flipped` where the data
+    has a column `flipped`. Rewards use the beta in force.
+
+    Args: as for `trl.DPOTrainer`; `args` is a `PreferenceConfig`.
+
+    Raises:
+        TypeError: `args` is not a `PreferenceConfig`.
+        ValueError: prefix sharing is asked for and the model does not allow it; names the reason.
+    """
+
+    _tag_names = ("trl", "preference", "predilect")
+    _name = "Preference"
+    _config: ClassVar[type[PreferenceConfig]] = PreferenceConfig
+
+    def __init__(
+        self,
+        model: Any,
+        ref_model: Any = None,
+        args: PreferenceConfig | None = None,
+        data_collator: Any = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        args = args or self._config(self._name.lower().replace(". ", "-"))
+        if not isinstance(args, PreferenceConfig):
+            raise TypeError(
+                f"args is a PreferenceConfig, which has every field of DPOConfig (got {type(args).__name__})"
+            )
+        if processing_class is None:
+            processing_class = AutoTokenizer.from_pretrained(_trl.model_id(model))
+        self.objective = args.objective()
+        self.moments = RunningMoments(args.moments_decay)
+        self._collator = data_collator or PreferenceCollator(
+            _trl.pad_token_id(processing_class, args), False, args.pad_to_multiple_of
+        )
+        self._micro_batches = 1
+        self.example_weights: dict[int, float] = {}
+        with _trl.without_reference_model(args, unless=self.objective.needs_reference):
+            super().__init__(
+                model,
+                ref_model,
+                args,
+                self._collator,
+                train_dataset,
+                eval_dataset,
+                processing_class,
+                **kwargs,
+            )
+        self.precompute_ref_logps = args.precompute_ref_log_probs
+        self.add_callback(self.moments)
+        self._choose_layout()
+        self.train_dataset = self._sampled(self.train_dataset, resample=args.resample_negatives)
+
+    # --- data ---------------------------------------------------------------------------------------------------------
+
+    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: PreferenceConfig, dataset_name: str) -> Any:
+        return prepare_preferences(
+            dataset,
+            processing_class,
+            max_length=args.max_length,
+            truncation_mode=args.truncation_mode,
+            num_proc=args.dataset_num_proc,
+            name=dataset_name,
+        )
+
+    def _set_signature_columns_if_needed(self) -> None:
+        columns = [
+            "prompt_ids",
+            "chosen_ids",
+            "rejected_ids",
+            "ref_chosen_logps",
+            "ref_rejected_logps",
+            "row",
+            "flipped",
+        ]
+        self._signature_columns = columns
+
+    def _sampled(self, dataset: Any, *, resample: bool) -> Any:
+        if self.args.num_negatives is None:
+            return dataset
+        return NegativeSampler(dataset, self.args.num_negatives, resample=resample, seed=self.args.seed)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """Evaluation always sees the same negatives."""
+        if isinstance(eval_dataset, str):
+            eval_dataset = self.eval_dataset[eval_dataset]
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        return super().get_eval_dataloader(self._sampled(dataset, resample=False))
+
+    def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
+        if not self.objective.needs_reference:
+            return dataset
+        self._choose_layout()
+        return reference_logps(self, dataset, name, batch_size)
+
+    def _choose_layout(self) -> None:
+        """Whether prompts are shared; decided once the model is there."""
+        if not isinstance(self._collator, PreferenceCollator) or self.args.prefix_sharing == "false":
+            return
+        try:
+            check_packable(self.model)
+        except ValueError:
+            if self.args.prefix_sharing == "true":
+                raise
+            return
+        self._collator.share_prefix = True
+
+    # --- log-probabilities --------------------------------------------------------------------------------------------
+
+    def compute_ref_log_probs(self, model: Any, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Reference log-probs of one batch, summed over tokens: (B,) chosen, (B, K) rejected."""
+        with torch.no_grad(), _trl.reference_mode(self), self.compute_loss_context_manager():
+            sums = score_answers(model, inputs).sums
+        return sums[:, 0], sums[:, 1:]
+
+    def _reference(self, inputs: dict[str, Tensor]) -> Tensor | None:
+        """(B, 1 + K) reference log-probs: from the batch, or computed and kept in it for a second pass."""
+        if not self.objective.needs_reference:
+            return None
+        if "ref_logps" not in inputs:
+            model = self.ref_model if self.ref_model is not None else self.model
+            chosen, rejected = self.compute_ref_log_probs(model, inputs)
+            inputs["ref_logps"] = torch.cat([chosen[:, None], rejected], 1)
+        return inputs["ref_logps"]
+
+    def _logps(self, scores: AnswerScores, reference: Tensor | None, mask: Tensor) -> AnswerLogps:
+        sums = scores.sums
+        if self.objective.score == "mean_logp":
+            counts = scores.counts.clamp_min(1)
+            sums = sums / counts
+            reference = None if reference is None else reference / counts
+        ref_chosen, ref_rejected = (None, None) if reference is None else (reference[:, 0], reference[:, 1:])
+        return AnswerLogps(sums[:, 0], sums[:, 1:], ref_chosen, ref_rejected, mask[:, 1:])
+
+    # --- the whole batch ----------------------------------------------------------------------------------------------
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
+        """The micro-batches of the next optimizer step; what couples their examples is planned before the first is trained on."""
+        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.objective.couples_examples and self.args.batch_scope == "global" and len(batches) > 1:
+            batches = [dict(self._prepare_inputs(batch)) for batch in batches]
+            self._plan_ahead(batches)
+        self._micro_batches = max(1, len(batches))
+        return batches, num_items
+
+    @torch.no_grad()
+    def _plan_ahead(self, batches: list[dict[str, Tensor]]) -> None:
+        parts = []
+        for batch in batches:
+            with self.compute_loss_context_manager():
+                scores = score_answers(self.model_wrapped, batch)
+            parts.append(self._logps(scores, self._reference(batch), batch["answer_mask"]))
+        rows = torch.cat([batch["row"] for batch in batches])
+        plan = self._plan(_concatenate(parts), rows)
+        start = 0
+        for batch in batches:
+            size = len(batch["row"])
+            batch["plan"] = replace(plan, weights=plan.weights[start : start + size])
+            start += size
+
+    def _plan(self, logps: AnswerLogps, rows: Tensor) -> Plan:
+        """The plan of the global batch of which this process holds `logps`; its weights are those of this process's examples."""
+        everywhere, all_rows, mine = _trl.gather_logps(self.accelerator, logps.detach(), rows)
+        # In the order of the data, so that draws do not depend on how the batch is spread over processes.
+        order = torch.argsort(all_rows, stable=True)
+        ordered = _select(everywhere, order)
+        moments = self._update_moments(ordered)
+        generator = torch.Generator().manual_seed(self.args.seed * 1_000_003 + self.state.global_step)
+        plan = self.objective.plan(ordered, moments, generator)
+        weights = torch.empty_like(plan.weights)
+        weights[order] = plan.weights
+        return replace(plan, weights=weights[mine])
+
+    def _update_moments(self, logps: AnswerLogps) -> Moments | None:
+        if not self.objective.uses_gap_moments:
+            return None
+        return self.moments.update(logps.log_ratio_gaps(), logps.mask)
+
+    # --- the loss -----------------------------------------------------------------------------------------------------
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The weighted sum of this micro-batch's losses, scaled so that the trainer's averages give the batch's gradient and value."""
+        if return_outputs:
+            raise ValueError(
+                "the log-probs are computed without logits for the prompt, so compute_metrics has nothing to read: leave it out"
+            )
+        training = self.model.training
+        scores = score_answers(model, inputs, statistics=True)
+        reference = self._reference(inputs)
+        logps = self._logps(scores, reference, inputs["answer_mask"])
+        if training:
+            plan, share = self._training_plan(inputs, logps)
+        else:
+            moments = (
+                self.moments.current(logps.log_ratio_gaps().detach()) if self.objective.uses_gap_moments else None
+            )
+            plan, share = self.objective.plain(logps.detach(), moments), 1
+        losses = self.objective.losses(logps, plan.beta, plan.moments)
+        weighted = share * (plan.weights * losses).sum()
+        loss = weighted - weighted.detach() + plan.loss.detach()
+        self._log_batch("train" if training else "eval", inputs, scores, logps, plan, share)
+        return loss
+
+    def _training_plan(self, inputs: dict[str, Any], logps: AnswerLogps) -> tuple[Plan, int]:
+        """The plan, and what its share of the weights must be multiplied by: the trainer averages over micro-batches and processes."""
+        if "plan" in inputs:
+            return inputs["plan"], self._micro_batches * self.accelerator.num_processes
+        if self.args.batch_scope == "global" and self.objective.couples_examples:
+            return self._plan(logps, inputs["row"]), self.accelerator.num_processes
+        moments = self._update_moments(logps.detach())
+        generator = torch.Generator().manual_seed(self.args.seed * 1_000_003 + self.state.global_step)
+        return self.objective.plan(logps.detach(), moments, generator), 1
+
+    # --- metrics ------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _log_batch(
+        self, mode: str, inputs: Mapping[str, Any], scores: AnswerScores, logps: AnswerLogps, plan: Plan, share: int
+    ) -> None:
+        mask = logps.mask
+        reference = (0.0, 0.0) if logps.ref_chosen is None else (logps.ref_chosen, logps.ref_rejected)
+        chosen = plan.beta * (logps.chosen - reference[0])
+        rejected = plan.beta * (logps.rejected - reference[1])
+        margins = (chosen[:, None] - rejected)[mask]
+        above = chosen[:, None] > rejected
+        weights = plan.weights * share * len(chosen)
+        told = {
+            "rewards/chosen": chosen,
+            "rewards/rejected": rejected[mask],
+            "rewards/margins": margins,
+            "rewards/accuracies": above[mask].float(),
+            "rewards/accuracies_all": (above | ~mask).all(1).float(),
+            "logps/chosen": scores.sums[:, 0],
+            "logps/rejected": scores.sums[:, 1:][mask],
+            "margin/target": self.objective.margins(logps, plan.moments).expand_as(mask)[mask],
+            "weights/max": weights.max(),
+            "weights/effective": weights.sum() ** 2 / (len(weights) * (weights**2).sum()),
+            "kept_fraction": (weights > 0).float(),
+            "beta": plan.beta,
+            **scores.statistics,
+        }
+        if self.objective.needs_reference:
+            told["margin/gap"] = logps.log_ratio_gaps()[mask]
+        if mode == "train":
+            self.example_weights.update(zip(inputs["row"].tolist(), weights.tolist(), strict=True))
+            if "flipped" in inputs:
+                told |= {"weights/flipped": weights[inputs["flipped"]], "weights/clean": weights[~inputs["flipped"]]}
+        _trl.log_metrics(self, mode, told, inputs)
+
+
+def _concatenate(parts: list[AnswerLogps]) -> AnswerLogps:
+    width = max(part.mask.shape[1] for part in parts)
+
+    def joined(name: str) -> Any:
+        pieces = [getattr(part, name) for part in parts]
+        if pieces[0] is None:
+            return None
+        if pieces[0].dim() == 2:
+            pieces = [torch.nn.functional.pad(piece, (0, width - piece.shape[1])) for piece in pieces]
+        return torch.cat(pieces)
+
+    return AnswerLogps(*(joined(n) for n in ("chosen", "rejected", "ref_chosen", "ref_rejected", "mask")))
+
+
+def _select(logps: AnswerLogps, order: Tensor) -> AnswerLogps:
+    parts = (logps.chosen, logps.rejected, logps.ref_chosen, logps.ref_rejected, logps.mask)
+    return AnswerLogps(*(None if part is None else part[order] for part in parts))
+
+
+class AlphaDPOTrainer(PreferenceTrainer):
+    """`PreferenceTrainer` whose default `args` is an `AlphaDPOConfig`."""
+
+    _tag_names = ("trl", "alpha-dpo", "predilect")
+    _name = "alpha-DPO"
+    _config = AlphaDPOConfig
+    _paper: ClassVar = _trl.paper(
+        "AlphaDPO: Adaptive Reward Margin for Direct Preference Optimization", "2410.10148", 2024
+    )
+
+
+class BetaDPOTrainer(PreferenceTrainer):
+    """`PreferenceTrainer` whose default `args` is a `BetaDPOConfig`."""
+
+    _tag_names = ("trl", "beta-dpo", "predilect")
+    _name = "beta-DPO"
+    _config = BetaDPOConfig
+    _paper: ClassVar = _trl.paper("beta-DPO: Direct Preference Optimization with Dynamic beta", "2407.08639", 2024)
+
+
+class DrDPOTrainer(PreferenceTrainer):
+    """`PreferenceTrainer` whose default `args` is a `DrDPOConfig`."""
+
+    _tag_names = ("trl", "dr-dpo", "predilect")
+    _name = "Dr. DPO"
+    _config = DrDPOConfig
+    _paper: ClassVar = _trl.paper(
+        "Towards Robust Alignment of Language Models: Distributionally Robustifying Direct Preference Optimization",
+        "2407.07880",
+        2025,
+    )
+
+
+class SoftmaxDPOTrainer(PreferenceTrainer):
+    """`PreferenceTrainer` whose default `args` is a `SoftmaxDPOConfig`."""
+
+    _tag_names = ("trl", "softmax-dpo", "predilect")
+    _name = "Softmax-DPO"
+    _config = SoftmaxDPOConfig
+    _paper: ClassVar = _trl.paper("On Softmax Direct Preference Optimization for Recommendation", "2406.09215", 2024)
