@@ -21,12 +21,13 @@ T = TypeVar("T")
 def option(help: str, *, panel: str = "Options", default: Any = dataclasses.MISSING) -> Any:
     """A dataclass field with its help text; a mutable default is copied for every instance.
 
-    >>> from dataclasses import dataclass
-    >>> @dataclass
-    ... class Config:
-    ...     epochs: int = option("Number of epochs.", default=3)
-    >>> Config().epochs
-    3
+    Examples:
+        >>> from dataclasses import dataclass
+        >>> @dataclass
+        ... class Config:
+        ...     epochs: int = option("Number of epochs.", default=3)
+        >>> Config().epochs
+        3
     """
     metadata = {"help": help, "panel": panel}
     if isinstance(default, dict):

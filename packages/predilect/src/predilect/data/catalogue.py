@@ -28,8 +28,9 @@ class UnknownItemError(KeyError):
 def normalise_title(title: str) -> str:
     """Case, accents, punctuation, a trailing year and an inverted article do not distinguish titles typed by people.
 
-    >>> normalise_title("Matrix, The (1999)"), normalise_title("Amélie")
-    ('the matrix', 'amelie')
+    Examples:
+        >>> normalise_title("Matrix, The (1999)"), normalise_title("Amélie")
+        ('the matrix', 'amelie')
     """
     text = _YEAR.sub("", title).strip().casefold()
     if match := _ARTICLE.match(text):

@@ -45,8 +45,9 @@ def load(
         DataError: an unknown name or format, files that do not fit, or (strict) data with errors: the report tells
             which, with line or row numbers.
 
-    >>> load()
-    RecDataset('movietweetings-100k': 100,000 interactions, 16,554 users, 10,506 items)
+    Examples:
+        >>> load()
+        RecDataset('movietweetings-100k': 100,000 interactions, 16,554 users, 10,506 items)
     """
     path = Path(name_or_path)
     if isinstance(name_or_path, str) and name_or_path in _PACKAGED:

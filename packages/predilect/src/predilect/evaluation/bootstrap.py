@@ -59,8 +59,9 @@ def bootstrap_interval(
         ValueError: no values, NaN or infinite values, another number of groups than of values, fewer than two distinct
             groups.
 
-    >>> bootstrap_interval([1.0, 1.0, 1.0])
-    Interval(mean=1.0, low=1.0, high=1.0)
+    Examples:
+        >>> bootstrap_interval([1.0, 1.0, 1.0])
+        Interval(mean=1.0, low=1.0, high=1.0)
     """
     columns = {"values": values}
     return bootstrap_intervals(columns, groups=groups, level=level, resamples=resamples, seed=seed)["values"]

@@ -24,10 +24,11 @@ class ClassificationMetrics(Metric):
     Args:
         threshold: 0.5 for probabilities, 0 for logits.
 
-    >>> metrics = ClassificationMetrics()
-    >>> metrics.update([0.9, 0.6, 0.6, 0.1], [1, 1, 0, 0])
-    >>> {name: round(value, 3) for name, value in metrics.compute().items()}
-    {'accuracy': 0.75, 'f1': 0.8, 'auc_roc': 0.875}
+    Examples:
+        >>> metrics = ClassificationMetrics()
+        >>> metrics.update([0.9, 0.6, 0.6, 0.1], [1, 1, 0, 0])
+        >>> {name: round(value, 3) for name, value in metrics.compute().items()}
+        {'accuracy': 0.75, 'f1': 0.8, 'auc_roc': 0.875}
     """
 
     def __init__(self, threshold: float = 0.5) -> None:

@@ -20,10 +20,11 @@ class GenerationMetrics(Metric):
     All lie in 0..1. Papers and their code mix the first and the third, so all three are always reported; a model that
     answers seldom can have a high third and a low first.
 
-    >>> metrics = GenerationMetrics()
-    >>> metrics.update([3, None, 5, 5], [3, 4, 5, 6])
-    >>> {name: round(value, 3) for name, value in metrics.compute().items()}
-    {'hr@1': 0.5, 'valid_ratio': 0.75, 'hr@1_given_valid': 0.667}
+    Examples:
+        >>> metrics = GenerationMetrics()
+        >>> metrics.update([3, None, 5, 5], [3, 4, 5, 6])
+        >>> {name: round(value, 3) for name, value in metrics.compute().items()}
+        {'hr@1': 0.5, 'valid_ratio': 0.75, 'hr@1_given_valid': 0.667}
     """
 
     def update(self, predicted: Sequence[int | None] | torch.Tensor, targets: Sequence[int] | torch.Tensor) -> None:

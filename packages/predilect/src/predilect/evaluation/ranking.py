@@ -46,9 +46,10 @@ def target_ranks(
         ValueError: wrong shapes; NaN in the scores; a target outside 1..N (0 is padding), or not exactly once among
             its candidates; an excluded row or item that does not exist.
 
-    >>> scores = torch.tensor([[0.5, 0.9, 0.5, 0.1]])
-    >>> target_ranks(scores, torch.tensor([3])), target_ranks(scores, torch.tensor([3]), exclude=([0], [2]))
-    (tensor([3]), tensor([2]))
+    Examples:
+        >>> scores = torch.tensor([[0.5, 0.9, 0.5, 0.1]])
+        >>> target_ranks(scores, torch.tensor([3])), target_ranks(scores, torch.tensor([3]), exclude=([0], [2]))
+        (tensor([3]), tensor([2]))
     """
     _check(scores, targets, candidates)
     targets = targets.to(scores.device, torch.int64)
@@ -106,8 +107,9 @@ def rank_metric(ranks: np.ndarray, name: str) -> np.ndarray:
     `hr@k` = 1 if rank <= k else 0; `ndcg@k` = 1 / log2(1 + rank) if rank <= k else 0 (the ideal list has gain 1);
     `mrr` = 1 / rank.
 
-    >>> rank_metric(np.array([1, 3, 11]), "ndcg@10")
-    array([1. , 0.5, 0. ])
+    Examples:
+        >>> rank_metric(np.array([1, 3, 11]), "ndcg@10")
+        array([1. , 0.5, 0. ])
     """
     if name == "mrr":
         return 1.0 / ranks
@@ -127,10 +129,11 @@ class RankingMetrics(Metric):
     Args:
         ks: the cut-offs.
 
-    >>> metrics = RankingMetrics(ks=(1, 2))
-    >>> metrics.update(torch.tensor([[0.1, 0.7, 0.2], [0.3, 0.2, 0.5]]), torch.tensor([2, 1]))
-    >>> {name: round(value, 4) for name, value in metrics.compute().items()}
-    {'hr@1': 0.5, 'hr@2': 1.0, 'ndcg@1': 0.5, 'ndcg@2': 0.8155, 'mrr': 0.75}
+    Examples:
+        >>> metrics = RankingMetrics(ks=(1, 2))
+        >>> metrics.update(torch.tensor([[0.1, 0.7, 0.2], [0.3, 0.2, 0.5]]), torch.tensor([2, 1]))
+        >>> {name: round(value, 4) for name, value in metrics.compute().items()}
+        {'hr@1': 0.5, 'hr@2': 1.0, 'ndcg@1': 0.5, 'ndcg@2': 0.8155, 'mrr': 0.75}
     """
 
     def __init__(self, ks: Sequence[int] = (1, 5, 10, 20)) -> None:

@@ -27,10 +27,11 @@ class RegressionMetrics(Metric):
         fallback: what stands for a missing prediction, such as the mean of the training targets; None: no imputed
             errors.
 
-    >>> metrics = RegressionMetrics(fallback=0.0)
-    >>> metrics.update([1.0, float("nan"), 4.0], [2.0, 3.0, 4.0])
-    >>> {name: round(value, 3) for name, value in metrics.compute().items()}
-    {'coverage': 0.667, 'mae': 0.5, 'rmse': 0.707, 'r2': 0.5, 'mae_imputed': 1.333, 'rmse_imputed': 1.826}
+    Examples:
+        >>> metrics = RegressionMetrics(fallback=0.0)
+        >>> metrics.update([1.0, float("nan"), 4.0], [2.0, 3.0, 4.0])
+        >>> {name: round(value, 3) for name, value in metrics.compute().items()}
+        {'coverage': 0.667, 'mae': 0.5, 'rmse': 0.707, 'r2': 0.5, 'mae_imputed': 1.333, 'rmse_imputed': 1.826}
     """
 
     def __init__(self, fallback: float | None = None) -> None:

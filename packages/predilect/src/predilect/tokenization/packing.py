@@ -63,10 +63,11 @@ def pack_shared_prefix(
         ValueError: an empty prompt or completion, no completion, or a completion that leaves no room for a prompt
             token.
 
-    >>> pack_shared_prefix([1, 2, 3], [[7], [8, 9]]).input_ids
-    [1, 2, 3, 7, 3, 8, 9]
-    >>> pack_shared_prefix([1, 2, 3], [[7], [8, 9]]).position_ids
-    [0, 1, 2, 3, 2, 3, 4]
+    Examples:
+        >>> pack_shared_prefix([1, 2, 3], [[7], [8, 9]]).input_ids
+        [1, 2, 3, 7, 3, 8, 9]
+        >>> pack_shared_prefix([1, 2, 3], [[7], [8, 9]]).position_ids
+        [0, 1, 2, 3, 2, 3, 4]
     """
     if not len(prompt_ids):
         raise ValueError("the prompt is empty: a completion needs at least one token before it, such as BOS")

@@ -105,10 +105,11 @@ class PromptTemplate:
     Raises:
         ValueError: a slot without a name, or with a format or conversion.
 
-    >>> template = PromptTemplate("Seen: {history}. Pick one of {num_candidates}: {candidates}.")
-    >>> print(template.render(history=["Heat", "Ran"], candidates=["Alien", "Jaws", "Big"]))
-    Seen: Heat; Ran. Pick one of 3: Alien; Jaws; Big.
-    Answer:
+    Examples:
+        >>> template = PromptTemplate("Seen: {history}. Pick one of {num_candidates}: {candidates}.")
+        >>> print(template.render(history=["Heat", "Ran"], candidates=["Alien", "Jaws", "Big"]))
+        Seen: Heat; Ran. Pick one of 3: Alien; Jaws; Big.
+        Answer:
     """
 
     text: str
@@ -270,9 +271,10 @@ class PromptSet:
     Raises:
         ValueError: no template, or templates that need different values.
 
-    >>> prompts = PromptSet.for_domain("movie", task="open")
-    >>> prompts.slots == {"history"}, prompts.choose(row=7, seed=1) == prompts.choose(row=7, seed=1)
-    (True, True)
+    Examples:
+        >>> prompts = PromptSet.for_domain("movie", task="open")
+        >>> prompts.slots == {"history"}, prompts.choose(row=7, seed=1) == prompts.choose(row=7, seed=1)
+        (True, True)
     """
 
     templates: tuple[PromptTemplate, ...]

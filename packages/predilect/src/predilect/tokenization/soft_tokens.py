@@ -20,9 +20,10 @@ class SoftTokens:
     Raises:
         ValueError: no name, a name that is no identifier, or a size below 1.
 
-    >>> soft = SoftTokens({"item": 1, "molecule": 3})
-    >>> soft.text("item"), soft.text("molecule")
-    ('<|item|>', '<|molecule|><|molecule|><|molecule|>')
+    Examples:
+        >>> soft = SoftTokens({"item": 1, "molecule": 3})
+        >>> soft.text("item"), soft.text("molecule")
+        ('<|item|>', '<|molecule|><|molecule|><|molecule|>')
     """
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
