@@ -1,4 +1,6 @@
-"""A tiny causal LM with a byte-level tokenizer, saved to a folder as TRL loads models from, and small preference data."""
+"""A tiny causal LM with a byte-level tokenizer, saved to a folder as TRL loads models from, and small preference
+data.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,10 @@ def tokenizer() -> PreTrainedTokenizerFast:
     core.decoder = decoders.ByteLevel()
     special = ["<pad>", "</s>", "<user>", "<assistant>"]
     trainer = trainers.BpeTrainer(
-        special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), vocab_size=270, show_progress=False
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        vocab_size=270,
+        show_progress=False,
     )
     core.train_from_iterator([], trainer)
     wrapped = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="</s>", padding_side="left")
@@ -59,11 +64,15 @@ def model(model_folder: Path) -> Any:
 
 
 def preferences(rows: int = 16, negatives: int | None = None, *, ragged: bool = False) -> Dataset:
-    """Questions whose right answer repeats a letter of the prompt; `negatives` rejected answers a row, or one as plain text."""
+    """Questions whose right answer repeats a letter of the prompt; `negatives` rejected answers a row, or one as plain
+    text.
+    """
     data: list[dict[str, Any]] = []
     for i in range(rows):
         letter, others = "abcdefgh"[i % 8], "hgfedcba"
         wrong = [f" {others[(i + j) % 8]}{j}" for j in range((negatives or 1) - (i % 2 if ragged else 0))]
         chosen = f" {letter}" + "!" * (i % 3)
-        data.append({"prompt": f"say {letter}{'?' * (i % 4)}:", "chosen": chosen, "rejected": wrong if negatives else wrong[0]})
+        data.append(
+            {"prompt": f"say {letter}{'?' * (i % 4)}:", "chosen": chosen, "rejected": wrong if negatives else wrong[0]}
+        )
     return Dataset.from_list(data)

@@ -123,6 +123,13 @@ def test_refuses_to_resume_a_run_with_other_options(tiny_splits, tmp_path):
     make(GRU4RecRecommender, max_epochs=1, dropout=0.2).fit(tiny_splits, output_dir=tmp_path)
 
 
+def test_checkpoints_of_an_unknown_run_are_not_continued(tiny_splits, tmp_path, fitted):
+    make(GRU4RecRecommender, seed=5).fit(tiny_splits, output_dir=tmp_path)
+    (tmp_path / "run.json").unlink()
+    again = make(GRU4RecRecommender).fit(tiny_splits, output_dir=tmp_path, resume=True)
+    assert torch.equal(again.score(HISTORIES), fitted.score(HISTORIES))
+
+
 def test_quick_is_a_short_run_with_the_same_options():
     config = SASRecRecommender.config_class(seed=7, hidden_size=32).quick()
     assert config == SASRecRecommender.config_class(seed=7, hidden_size=32, max_epochs=config.max_epochs)

@@ -1,4 +1,6 @@
-"""Everything of TRL and transformers that is not documented for subclasses, in one place; `tests/pref_losses/test_trl_contract.py` names each."""
+"""Everything of TRL and transformers that is not documented for subclasses, in one place; the contract tests name
+each.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +9,34 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from torch import Tensor
 from trl import DPOConfig
 from trl import DPOTrainer as DPOTrainer
-from trl.models.utils import disable_gradient_checkpointing
+from trl.models.utils import disable_gradient_checkpointing, prepare_deepspeed
 from trl.trainer.utils import get_config_model_id, use_adapter
 
+from pref_losses.fingerprints import model_fingerprint
 from pref_losses.objective import AnswerLogps
 
 RELIED_UPON = {
     "DPOTrainer._prepare_dataset": "called by __init__ and evaluate for every data set",
     "DPOTrainer._set_signature_columns_if_needed": "names the columns that reach the collator",
     "DPOTrainer._precompute_ref_logps": "called by __init__ and evaluate where precompute_ref_log_probs is set",
+    "DPOTrainer._precompute_model_hash": "of the reference before it is sharded, where log-probs are precomputed",
+    "DPOTrainer.precompute_ref_logps": "tells evaluate whether new data needs reference log-probs",
     "DPOTrainer.compute_loss": "called by training_step and prediction_step",
+    "DPOTrainer.loss_is_scaled_for_ga": "False: training_step divides the loss by the number of micro-batches",
+    "DPOTrainer.aux_loss_enabled": "true where a mixture of experts would add its balancing loss",
     "DPOTrainer._metrics": "lists of numbers by mode and key, averaged and cleared by log",
     "DPOTrainer._total_train_tokens": "running count behind num_tokens",
-    "Trainer.get_batch_samples": "fetches the micro-batches of one optimizer step",
+    "DPOTrainer._tag_names": "tags of the model card; also _name and _paper",
+    "DPOTrainer without ref_model": "loads none where log-probs are precomputed; an adapter is copied as 'ref'",
+    "Trainer.get_batch_samples": "fetches the micro-batches of one optimizer step, before any is trained on",
+    "Trainer.current_gradient_accumulation_steps": "how many they are, what training_step divides by",
+    "TrainerState.stateful_callbacks": "the state of every ExportableState callback, also from a checkpoint",
+    "trl.trainer.utils.use_adapter": "turns adapters off, or another one on",
+    "trl.models.utils.disable_gradient_checkpointing": "turns checkpointing off for a pass without gradient",
 }
 
 
@@ -42,7 +56,7 @@ def pad_token_id(tokenizer: Any, args: DPOConfig) -> int:
 
 @contextmanager
 def without_reference_model(args: DPOConfig, *, unless: bool) -> Iterator[None]:
-    """`DPOTrainer` loads a reference model unless log-probs are precomputed; an objective that needs none says they are."""
+    """`DPOTrainer` loads a reference model unless log-probs are precomputed: an objective that needs none says so."""
     wanted = args.precompute_ref_log_probs
     args.precompute_ref_log_probs = wanted or not unless
     try:
@@ -53,7 +67,9 @@ def without_reference_model(args: DPOConfig, *, unless: bool) -> Iterator[None]:
 
 @contextmanager
 def reference_mode(trainer: Any) -> Iterator[None]:
-    """Make the policy act as the reference where there is no reference model: adapter off, or the adapter named "ref"."""
+    """Make the policy act as the reference where there is no reference model: adapter off, or the adapter named
+    "ref".
+    """
     with ExitStack() as stack:
         stack.enter_context(disable_gradient_checkpointing(trainer.model, trainer.args.gradient_checkpointing_kwargs))
         policy = trainer.accelerator.unwrap_model(trainer.model)
@@ -62,31 +78,69 @@ def reference_mode(trainer: Any) -> Iterator[None]:
         yield
 
 
+def refuse_unsupported(trainer: Any) -> None:
+    """What the trainer's loss leaves out, refused rather than ignored."""
+    if trainer.aux_loss_enabled:
+        raise ValueError(
+            "the balancing loss of a mixture of experts is not part of this trainer's loss: set "
+            "router_aux_loss_coef=0, or use trl.DPOTrainer"
+        )
+    peft = getattr(trainer.model, "active_peft_config", None)
+    if peft is not None and peft.is_prompt_learning:
+        raise ValueError(
+            f"a {peft.peft_type.value} adapter puts tokens of its own before the prompt, at which answers cannot be "
+            "told apart here: use an adapter of weights such as LoRA"
+        )
+
+
+def reference_fingerprint(trainer: Any, model: Any) -> str:
+    """Of the reference's weights; where they may lie in shards by now, TRL's hash from before, the first process's."""
+    if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        return model_fingerprint(trainer.accelerator.unwrap_model(model))
+    told = [trainer._precompute_model_hash]
+    broadcast_object_list(told, from_process=0)
+    return str(told[0])
+
+
+def reference_engine(trainer: Any) -> Any:
+    """The model that gives reference log-probs before training; DeepSpeed has to place it first."""
+    if trainer.ref_model is not None:
+        return trainer.ref_model
+    if trainer.is_deepspeed_enabled:
+        if trainer._precompute_engine is None:
+            trainer._precompute_engine = prepare_deepspeed(trainer.model, trainer.accelerator)
+        return trainer._precompute_engine
+    return trainer.model
+
+
 def gather_logps(accelerator: Any, logps: AnswerLogps, rows: Tensor) -> tuple[AnswerLogps, Tensor, slice]:
-    """The log-probs and row numbers of all processes, and which of them are this process's."""
+    """The log-probs and row numbers of all processes, and which of them are this process's; B and K may differ."""
     if accelerator.num_processes == 1:
         return logps, rows, slice(0, len(rows))
     sizes = accelerator.gather(torch.tensor([len(rows), logps.mask.shape[1]], device=rows.device)).view(-1, 2)
     longest, width = (int(n) for n in sizes.amax(0))
-    present = torch.arange(longest, device=rows.device)[None, :] < sizes[:, :1]
+    present = (torch.arange(longest, device=rows.device)[None, :] < sizes[:, :1]).flatten()
 
-    def everywhere(part: Tensor | None) -> Tensor | None:
-        if part is None:
-            return None
-        grow = (0, longest - len(part)) if part.dim() == 1 else (0, width - part.shape[1], 0, longest - len(part))
-        padded = torch.nn.functional.pad(part.to(torch.uint8) if part.dtype == torch.bool else part, grow)
-        return accelerator.gather(padded)[present.flatten()].to(part.dtype)
+    def everywhere(part: Tensor) -> Tensor:
+        grow = [0, longest - len(part)] if part.dim() == 1 else [0, width - part.shape[1], 0, longest - len(part)]
+        gathered: Tensor = accelerator.gather(torch.nn.functional.pad(part, grow))
+        return gathered[present]
 
-    names = ("chosen", "rejected", "ref_chosen", "ref_rejected", "mask")
-    gathered = AnswerLogps(*(everywhere(getattr(logps, name)) for name in names))
+    gathered = AnswerLogps(
+        everywhere(logps.chosen),
+        everywhere(logps.rejected),
+        None if logps.ref_chosen is None else everywhere(logps.ref_chosen),
+        None if logps.ref_rejected is None else everywhere(logps.ref_rejected),
+        everywhere(logps.mask.to(torch.uint8)).bool(),
+    )
     start = int(sizes[: accelerator.process_index, 0].sum())
-    all_rows = everywhere(rows)
-    assert all_rows is not None
-    return gathered, all_rows, slice(start, start + len(rows))
+    return gathered, everywhere(rows), slice(start, start + len(rows))
 
 
 def log_metrics(trainer: Any, mode: str, values: Mapping[str, Tensor], inputs: Mapping[str, Any]) -> None:
-    """Add the mean over all processes of every value, a scalar or one number per example or pair, to what the trainer logs next."""
+    """Add the mean over all processes of every value, a scalar or one number per example or pair, to what the trainer
+    logs next.
+    """
     names = [name for name, value in values.items() if value.numel()]
     pairs = torch.stack(
         [

@@ -16,15 +16,17 @@ def _option(help: str, default: Any) -> Any:
 
 @dataclass
 class PreferenceConfig(DPOConfig):
-    """Configuration of a `PreferenceTrainer`: everything `DPOConfig` has, and one choice for each part of the objective.
+    """Configuration of a `PreferenceTrainer`: everything `DPOConfig` has, and one choice for each part of the
+    objective.
 
     `loss = reduce_i link(beta_i * (s(chosen) - s(rejected)) - margin_i)`. The defaults are plain DPO.
 
-    Parameters that control the objective are listed with what raising them does; for formulas see `pref_losses.functional`.
+    Parameters that control the objective are listed with what raising them does; for formulas see
+    `pref_losses.functional`.
     """
 
     score: str = _option(
-        "'log_ratio': log pi - log ref, summed over tokens (DPO); 'mean_logp': log pi per token, no reference (SimPO).",
+        "'log_ratio': log pi - log ref, summed over tokens (DPO); 'mean_logp': log pi per token (SimPO).",
         "log_ratio",
     )
     gamma_beta_ratio: float = _option(
@@ -57,8 +59,9 @@ class PreferenceConfig(DPOConfig):
     beta_prime: float = _option("Dr. DPO: raise it and pairs are trusted more; infinity is the mean.", 1.0)
     moments_decay: float = _option("Weight of the past in the running moments of the gaps, [0, 1).", 0.9)
     batch_scope: str = _option(
-        "What couples examples is computed over the 'global' optimizer batch (all processes and accumulation steps, at the price of one more "
-        "forward pass where gradients are accumulated) or over each 'micro' batch, as the authors' code does.",
+        "What couples examples is computed over the 'global' optimizer batch (all processes and accumulation steps, "
+        "at the price of one more forward pass where gradients are accumulated) or over each 'micro' batch, "
+        "as the authors' code does (their moments too are those of all processes).",
         "global",
     )
     num_negatives: int | None = _option("Use at most this many of a row's rejected answers; None: all.", None)
@@ -71,21 +74,27 @@ class PreferenceConfig(DPOConfig):
     )
 
     def __post_init__(self) -> None:
-        if isinstance(self.prefix_sharing, bool):
-            self.prefix_sharing = str(self.prefix_sharing).lower()
+        self.prefix_sharing = str(self.prefix_sharing).lower()  # YAML and Python say true and True
         if self.prefix_sharing not in ("auto", "true", "false"):
             raise ValueError(f"prefix_sharing is 'auto', 'true' or 'false' (got {self.prefix_sharing!r})")
         if self.batch_scope not in ("global", "micro"):
             raise ValueError(f"batch_scope is 'global' or 'micro' (got {self.batch_scope!r})")
         if self.num_negatives is not None and self.num_negatives < 1:
             raise ValueError(f"num_negatives must be at least 1 (got {self.num_negatives})")
+        if self.resample_negatives and self.num_negatives is None:
+            raise ValueError(
+                "resample_negatives draws num_negatives of a row's rejected answers: set num_negatives too"
+            )
+        if not 0 <= self.moments_decay < 1:
+            raise ValueError(f"moments_decay lies in [0, 1) (got {self.moments_decay})")
         if self.ref_log_probs_file is not None:
             self.precompute_ref_log_probs = True
-        # The running moments travel with the trainer's state.
-        self.restore_callback_states_from_checkpoint = True
         super().__post_init__()
         self._refuse_what_trl_alone_offers()
-        self.objective()
+        if not self.objective().needs_reference and self.sync_ref_model:
+            raise ValueError(
+                "sync_ref_model needs a reference, which score='mean_logp' without margin_alpha has not: leave it out"
+            )
 
     def objective(self) -> Objective:
         """The parts as an `Objective`; raises `ValueError` where they do not go together."""
@@ -102,14 +111,16 @@ class PreferenceConfig(DPOConfig):
         ):
             if getattr(self, name) != default:
                 raise ValueError(
-                    f"{name}={getattr(self, name)!r} belongs to TRL's own losses, and this trainer composes its loss from parts: leave {name} "
-                    f"at {default!r}, or use trl.DPOTrainer"
+                    f"{name}={getattr(self, name)!r} belongs to TRL's own losses, and this trainer composes its loss "
+                    f"from parts: leave {name} at {default!r}, or use trl.DPOTrainer"
                 )
 
 
 @dataclass
 class AlphaDPOConfig(PreferenceConfig):
-    """alpha-DPO (arXiv 2410.10148): SimPO with an adaptive margin. Defaults: the paper's suggestion, beta 10, alpha 0.05."""
+    """alpha-DPO (arXiv 2410.10148): SimPO with an adaptive margin. Defaults: the paper's suggestion, beta 10, alpha
+    0.05.
+    """
 
     score: str = _option("See PreferenceConfig.", "mean_logp")
     beta: float = _option("Scale of the score, 2 to 10.", 10.0)

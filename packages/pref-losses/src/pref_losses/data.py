@@ -5,15 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import logging
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset, load_dataset
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +34,17 @@ def as_answers(rejected: Any) -> list[Answer]:
 
 def split_prompt(answers: Sequence[Any]) -> tuple[Any, list[Any]]:
     """The prompt that all answers begin with, and what is left of each; texts are not cut behind a space."""
-    common = os.path.commonprefix(list(answers))
-    if isinstance(common, str) and common.endswith(" "):
-        common = common[:-1]
-    return common, [answer[len(common) :] for answer in answers]
+    length = _common_length(answers)
+    if isinstance(answers[0], str) and answers[0][:length].endswith(" "):
+        length -= 1
+    return answers[0][:length], [answer[length:] for answer in answers]
+
+
+def _common_length(sequences: Sequence[Sequence[Any]]) -> int:
+    """How many elements all of them begin with."""
+    first = sequences[0]
+    shortest = min(map(len, sequences))
+    return next((i for i in range(shortest) if any(other[i] != first[i] for other in sequences)), shortest)
 
 
 def prepare_preferences(
@@ -52,27 +59,34 @@ def prepare_preferences(
     """Tokenise TRL's preference columns, of which `rejected` may be a list.
 
     Args:
-        dataset: `prompt` (optional), `chosen`, `rejected`; plain text or messages. `rejected`: one answer or a list of any length.
+        dataset: `prompt` (optional), `chosen`, `rejected`; plain text or messages. `rejected`: one answer or a list of
+            any length.
         tokenizer: has an EOS token, and a chat template if the rows are messages.
         max_length: longest prompt + answer. All answers of a row keep the same prompt, so that they can share it.
-        truncation_mode: "keep_start" drops rows whose prompt alone is too long and cuts answers at their end; "keep_end" cuts the prompt
-            at its beginning and answers only where they exceed `max_length` alone.
+        truncation_mode: "keep_start" drops rows whose prompt alone is too long and cuts answers at their end;
+            "keep_end" cuts the prompt at its beginning and answers only where they exceed `max_length` alone.
         num_proc: processes of `Dataset.map`.
         name: of the data set, for messages.
 
     Returns:
-        `prompt_ids`, `chosen_ids`, `rejected_ids` (a list of lists), `row` (the row's number in `dataset`), and the other columns. Answers that
-        are equal, or equal to the chosen one, are left out; rows with none left, or without an answer token, are dropped and counted.
+        `prompt_ids`, `chosen_ids`, `rejected_ids` (a list of lists), `row` (the row's number in `dataset`), and the
+        other columns. Answers that are equal, or equal to the chosen one, are left out; rows with none left, or
+        without an answer token, are dropped and counted.
     """
+    if not isinstance(dataset, Dataset):
+        raise TypeError(
+            f"the {name} data is a datasets.Dataset, whose rows have numbers (got {type(dataset).__name__}): collect "
+            "a stream with Dataset.from_generator"
+        )
     if "prompt_ids" in dataset.column_names:
-        return dataset
+        return _tokenised_before(dataset, name)
     missing = {"chosen", "rejected"} - set(dataset.column_names)
     if missing:
         raise ValueError(
-            f"the {name} data needs the columns chosen and rejected (missing: {', '.join(sorted(missing))}; got {dataset.column_names})"
+            f"the {name} data needs the columns chosen and rejected (missing: {', '.join(sorted(missing))}; got "
+            f"{dataset.column_names})"
         )
-    if "row" not in dataset.column_names:
-        dataset = dataset.add_column("row", np.arange(len(dataset)))
+    dataset = _numbered(dataset)
     tokenise = partial(_tokenise, tokenizer=tokenizer, max_length=max_length, truncation_mode=truncation_mode)
     columns = [c for c in ("prompt", "chosen", "rejected") if c in dataset.column_names]
     prepared = dataset.map(tokenise, num_proc=num_proc, remove_columns=columns, desc=f"Tokenizing {name} dataset")
@@ -87,6 +101,23 @@ def prepare_preferences(
     if not len(kept):
         raise ValueError(f"no row of the {name} data has a pair of different answers within max_length {max_length}")
     return kept
+
+
+def _numbered(dataset: Dataset) -> Dataset:
+    if "row" in dataset.column_names:
+        dataset = dataset.remove_columns("row")
+    return dataset.add_column("row", np.arange(len(dataset)))
+
+
+def _tokenised_before(dataset: Dataset, name: str) -> Dataset:
+    """Data of `prepare_preferences`, or of the user's own tokenisation."""
+    first = dataset[0]
+    if not first.get("chosen_ids") or not isinstance(first["rejected_ids"][0], list):
+        raise ValueError(
+            f"tokenised {name} data needs prompt_ids and chosen_ids (lists of ids) and rejected_ids (a list of such "
+            "lists, one an answer)"
+        )
+    return dataset if "row" in dataset.column_names else _numbered(dataset)
 
 
 def _is_usable(row: dict[str, Any]) -> bool:
@@ -104,8 +135,9 @@ def _tokenise(
     options |= row.get("chat_template_kwargs") or {}
     prompt_ids = _encode(tokenizer, prompt, options, add_generation_prompt=True)
     whole = [_encode(tokenizer, _joined(prompt, answer, tokenizer), options) for answer in answers]
-    # Tokens may merge across the boundary, and a chat template may render a prompt alone differently: the answer starts where they part.
-    shared = min(len(os.path.commonprefix([prompt_ids, ids])) for ids in whole)
+    # Tokens may merge across the boundary, and a chat template may render a prompt alone differently: the answer
+    # starts where they part.
+    shared = min(_common_length([prompt_ids, ids]) for ids in whole)
     prompt_ids = prompt_ids[:shared]
     completions = [ids[shared:] for ids in whole]
     prompt_ids, completions = _truncate(prompt_ids, completions, max_length, truncation_mode)
@@ -147,16 +179,17 @@ def _truncate(
 class NegativeSampler:
     """Rows with at most `num_negatives` of their rejected answers, drawn anew every epoch or always the same.
 
-    The draw depends on the seed, the row and, with `resample`, the epoch; neither on workers nor on the order of access.
+    The draw depends on the seed, the row and, with `resample`, the epoch; neither on workers nor on the order of
+    access. The epoch lies in shared memory, where workers that outlive an epoch see it change.
     """
 
     def __init__(self, dataset: Dataset, num_negatives: int | None, *, resample: bool, seed: int) -> None:
         self.dataset, self.num_negatives, self.resample, self.seed = dataset, num_negatives, resample, seed
-        self.epoch = 0
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by accelerate's data loaders at the start of every epoch."""
-        self.epoch = epoch
+        """Called at the start of every epoch."""
+        self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -166,17 +199,32 @@ class NegativeSampler:
         count = len(row["rejected_ids"])
         if self.num_negatives is None or count <= self.num_negatives:
             return row
-        rng = np.random.default_rng((self.seed, self.epoch if self.resample else 0, row["row"]))
+        rng = np.random.default_rng((self.seed, int(self._epoch) if self.resample else 0, row["row"]))
         chosen = sorted(rng.choice(count, self.num_negatives, replace=False))
         columns = [c for c in ("rejected_ids", "ref_rejected_logps") if row.get(c) is not None]
         return row | {c: [row[c][i] for i in chosen] for c in columns}
 
 
-def load_preferences(name_or_path: str, *, split: str = "train") -> Dataset:
-    """A preference data set from a hub id, a JSON, JSON lines or Parquet file (gzipped or not), or a folder of such files.
+class NewNegatives(TrainerCallback):
+    """Tells a `NegativeSampler` the epoch. accelerate's loaders do so in one process only, where they shard no
+    batches.
+    """
 
-    Rows whose `chosen` and `rejected` are whole dialogues in the HH format (turns marked by "Human:" and "Assistant:") and that have no
-    `prompt` are split at the last assistant turn; rows whose two prompts differ are left out and counted.
+    def __init__(self, sampler: NegativeSampler) -> None:
+        self.sampler = sampler
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Before the first batch of the epoch is drawn; `state.epoch` counts fractions."""
+        self.sampler.set_epoch(int(state.epoch or 0))
+
+
+def load_preferences(name_or_path: str, *, split: str = "train") -> Dataset:
+    """A preference data set from a hub id, a JSON, JSON lines or Parquet file (gzipped or not), or a folder of such
+    files.
+
+    Rows whose `chosen` and `rejected` are whole dialogues in the HH format (turns marked by "Human:" and "Assistant:")
+    and that have no `prompt` are split at the last assistant turn; rows whose two prompts differ are left out and
+    counted.
 
     Raises:
         FileNotFoundError: a path that does not exist; ValueError: a file of another kind.

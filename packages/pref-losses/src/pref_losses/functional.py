@@ -11,8 +11,8 @@ Every loss here is one formula with other parts:
     link      -log sigmoid, pair by pair | softmax over K      S-DPO
     reduce    mean | -beta' * log mean exp(-loss / beta')      Dr. DPO
 
-Tensors only, usable from any training loop. Shapes: B examples, K rejected answers (K = 1 may be written as shape (B,)). Half-precision
-inputs are computed in float32.
+Tensors only, usable from any training loop. Shapes: B examples, K rejected answers (K = 1 may be written as shape
+(B,)). Half-precision inputs are computed in float32.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class LossOutput:
         losses: (B,) before the reduction, differentiable.
         chosen_rewards: (B,) implicit reward `beta * (log pi - log ref)` with the beta in force, detached.
         rejected_rewards: (B,) or (B, K), like the rejected log-probabilities, detached.
-        diagnostics: detached: `beta`, `margin`, `weights` (of the examples in the gradient, mean 1), and the method's own.
+        diagnostics: detached: `beta`, `margin`, `weights` (of the examples in the gradient, mean 1), and the method's
+            own.
     """
 
     loss: Tensor
@@ -58,7 +59,7 @@ class LossOutput:
     diagnostics: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-# --- parts ------------------------------------------------------------------------------------------------------------
+# --- parts ----------------------------------------------------------------------------------------------------
 
 
 def preference_gaps(chosen_scores: Tensor, rejected_scores: Tensor) -> Tensor:
@@ -86,7 +87,8 @@ def adaptive_margin(
 ) -> Tensor:
     """alpha-DPO's target margin: code `beta * (ratio + alpha * z)`, paper `beta * ratio + alpha * z`.
 
-    The published values of alpha belong to the code's convention: with beta = 10 the same alpha is ten times weaker in the paper's.
+    The published values of alpha belong to the code's convention: with beta = 10 the same alpha is ten times weaker in
+    the paper's.
     """
     if convention not in ("code", "paper"):
         raise ValueError(f"convention is 'code' or 'paper' (got {convention!r})")
@@ -96,8 +98,8 @@ def adaptive_margin(
 def keep_near_mean(gaps: Tensor, moments: Moments, keep: float, generator: torch.Generator | None = None) -> Tensor:
     """beta-DPO's filter: a mask (B,) of `max(1, round(keep * B))` examples drawn without replacement.
 
-    An example is drawn with probability proportional to `exp(-z^2 / 2)` of its gap. Drawing is Gumbel top-k on log weights, which is
-    exactly sampling without replacement and cannot underflow, as the authors' `multinomial` does.
+    An example is drawn with probability proportional to `exp(-z^2 / 2)` of its gap. Drawing is Gumbel top-k on log
+    weights, which is exactly sampling without replacement and cannot underflow, as the authors' `multinomial` does.
     """
     if not 0 < keep <= 1:
         raise ValueError(f"the kept fraction lies in (0, 1] (got {keep})")
@@ -129,7 +131,9 @@ def sigmoid_link(logits: Tensor, mask: Tensor | None = None, *, label_smoothing:
 
 
 def flip_corrected_link(logits: Tensor, mask: Tensor | None = None, *, label_smoothing: float = 0.0) -> Tensor:
-    """rDPO's unbiased loss under a known flip rate e: `((1 - e) l(x) - e l(-x)) / (1 - 2 e)`, averaged over the rejected answers."""
+    """rDPO's unbiased loss under a known flip rate e: `((1 - e) l(x) - e l(-x)) / (1 - 2 e)`, averaged over the
+    rejected answers.
+    """
     if not 0 <= label_smoothing < 0.5:
         raise ValueError(f"the flip rate lies in [0, 0.5) (got {label_smoothing})")
     losses = ((1 - label_smoothing) * F.softplus(-logits) - label_smoothing * F.softplus(logits)) / (
@@ -153,9 +157,10 @@ def softmax_link(logits: Tensor, mask: Tensor | None = None) -> Tensor:
 def robust_mean(losses: Tensor, beta_prime: float) -> Tensor:
     """Dr. DPO's reduction, `-beta' * log mean exp(-loss / beta')`; beta' to infinity is the mean, to 0 the minimum.
 
-    Equal to `min_Q E_Q[loss] + beta' KL(Q || uniform)`: badly fitted examples lose weight. Computed from the distance to the smallest
-    loss, through `expm1` and `log1p` where it is nearly a mean and through `logsumexp` where it is nearly a minimum, so that
-    beta' from 1e-3 to 1e6 is exact in float32 (the authors' `log(mean(exp))` underflows at one end and cancels at the other).
+    Equal to `min_Q E_Q[loss] + beta' KL(Q || uniform)`: badly fitted examples lose weight. Computed from the distance
+    to the smallest loss, through `expm1` and `log1p` where it is nearly a mean and through `logsumexp` where it is
+    nearly a minimum, so that beta' from 1e-3 to 1e6 is exact in float32 (the authors' `log(mean(exp))` underflows at
+    one end and cancels at the other).
     """
     if not beta_prime > 0:
         raise ValueError(f"beta_prime must be positive (got {beta_prime})")
@@ -168,11 +173,13 @@ def robust_mean(losses: Tensor, beta_prime: float) -> Tensor:
 
 
 def robust_weights(losses: Tensor, beta_prime: float) -> Tensor:
-    """The weights (mean 1) of the examples in the gradient of `robust_mean`: `n * softmax(-loss / beta')`, detached."""
+    """The weights (mean 1) of the examples in the gradient of `robust_mean`: `n * softmax(-loss / beta')`,
+    detached.
+    """
     return torch.softmax(-losses.detach() / beta_prime, 0) * len(losses)
 
 
-# --- the four losses --------------------------------------------------------------------------------------------------
+# --- the four losses ------------------------------------------------------------------------------------------
 
 
 def alpha_dpo_loss(
@@ -191,8 +198,8 @@ def alpha_dpo_loss(
 ) -> LossOutput:
     r"""alpha-DPO: SimPO with a margin that follows how far policy and reference already separate the pair.
 
-    `loss = -log sigmoid(beta * (avg log pi(y_w) - avg log pi(y_l)) - sg[gamma + alpha * z])`, where z standardises the gap of the
-    average log-ratios and `gamma = beta * gamma_beta_ratio`. alpha = 0 is SimPO.
+    `loss = -log sigmoid(beta * (avg log pi(y_w) - avg log pi(y_l)) - sg[gamma + alpha * z])`, where z standardises the
+    gap of the average log-ratios and `gamma = beta * gamma_beta_ratio`. alpha = 0 is SimPO.
 
     Args:
         policy_chosen_logps: (B,) log-probabilities **per token** (mean over the answer).
@@ -202,8 +209,9 @@ def alpha_dpo_loss(
         beta: scale of the score, 2 to 10.
         gamma_beta_ratio: the fixed part of the margin, relative to beta.
         alpha: strength of the adaptive part; 0.01 to 0.2 in the code's convention.
-        moments: mean and deviation of the gaps to standardise with; None: this batch's. The authors' running moments start at zero, which
-            inflates z tenfold at first and divides 0 by 0 when policy and reference are equal; see `RunningMoments`.
+        moments: mean and deviation of the gaps to standardise with; None: this batch's. The authors' running moments
+            start at zero, which inflates z tenfold at first and divides 0 by 0 when policy and reference are equal;
+            see `RunningMoments`.
         convention: "code" multiplies alpha * z by beta, "paper" does not; see `adaptive_margin`.
         normalise: False uses `beta * gap` in place of z (the paper's ablation).
         stop_gradient: False lets the gradient through the margin (the paper's ablation; training collapses).
@@ -241,7 +249,8 @@ def beta_dpo_loss(
 ) -> LossOutput:
     r"""beta-DPO: DPO with a beta that grows with the batch's mean gap, on the examples near the usual gap.
 
-    `beta_batch = beta * (1 + alpha * (mean kept gap - M0))`, `loss = mean over kept of -log sigmoid(sg[beta_batch] * gap)`.
+    `beta_batch = beta * (1 + alpha * (mean kept gap - M0))`, `loss = mean over kept of -log sigmoid(sg[beta_batch] *
+    gap)`.
 
     Args:
         policy_chosen_logps: (B,) log-probabilities, summed over the answer.
@@ -252,7 +261,8 @@ def beta_dpo_loss(
         alpha: how much beta follows the gap; 0 with keep = 1 is DPO.
         keep: fraction of the batch kept, (0, 1]. The authors' `mode_weight` is the fraction **discarded**.
         moments: usual gap M0 and its deviation; None: this batch's.
-        convention: "code" measures the gap in log-ratios, "paper" in rewards (times beta). The published alpha = 0.6 belongs to the code's.
+        convention: "code" measures the gap in log-ratios, "paper" in rewards (times beta). The published alpha = 0.6
+            belongs to the code's.
         generator: of the filter's draw.
 
     Returns:
@@ -285,8 +295,8 @@ def dr_dpo_loss(
     r"""Dr. DPO: DPO whose batch mean is robust to flipped pairs.
 
     `loss = -beta' * log mean exp(log sigmoid(beta * gap) / beta')`: a pair's weight in the gradient is
-    `exp(-loss / beta')`, normalised, so pairs that the policy cannot fit count less. The weights are bounded by the number of examples
-    reduced together: the size of that group is a hyper-parameter.
+    `exp(-loss / beta')`, normalised, so pairs that the policy cannot fit count less. The weights are bounded by the
+    number of examples reduced together: the size of that group is a hyper-parameter.
 
     Args:
         policy_chosen_logps: (B,) log-probabilities, summed over the answer.
@@ -316,7 +326,8 @@ def softmax_dpo_loss(
 ) -> LossOutput:
     r"""Softmax-DPO (S-DPO): one chosen answer against K rejected ones under the Plackett-Luce model.
 
-    `loss = log(1 + sum_k exp(r_k - r_chosen))`, `r = beta * (log pi - log ref)`: cross-entropy over K + 1 answers. K = 1 is DPO.
+    `loss = log(1 + sum_k exp(r_k - r_chosen))`, `r = beta * (log pi - log ref)`: cross-entropy over K + 1 answers. K =
+    1 is DPO.
 
     Args:
         policy_chosen_logps: (B,) log-probabilities, summed over the answer.

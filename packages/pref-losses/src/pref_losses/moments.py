@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
@@ -13,13 +12,16 @@ from pref_losses.functional import Moments, batch_moments
 
 
 class RunningMoments(TrainerCallback, ExportableState):
-    """Exponential moving average of the batches' mean and unbiased deviation, saved with the trainer's state.
+    """Exponential moving average of the batches' mean and unbiased deviation, saved and restored with the trainer's
+    state.
 
-    The first batch sets the moments. The authors' code starts at mean 0 and deviation 0, which inflates the first z tenfold and divides 0
-    by 0 while policy and reference are equal.
+    The first batch sets the moments. The authors' code starts at mean 0 and deviation 0, which inflates the first z
+    tenfold and divides 0 by 0 while policy and reference are equal.
 
     Args:
         decay: weight of the past, in [0, 1); 0.9 in both papers' code.
+        mean: of the gaps so far; None before the first batch.
+        std: their deviation so far.
     """
 
     def __init__(self, decay: float = 0.9, mean: float | None = None, std: float | None = None) -> None:
@@ -27,9 +29,9 @@ class RunningMoments(TrainerCallback, ExportableState):
             raise ValueError(f"decay lies in [0, 1) (got {decay})")
         self.decay, self.mean, self.std = decay, mean, std
 
-    def update(self, gaps: Tensor, mask: Tensor | None = None) -> Moments:
-        """Take in one optimizer step's gaps, from all processes, and return the moments with them."""
-        batch = batch_moments(gaps, mask)
+    def update(self, gaps: Tensor) -> Moments:
+        """Take in the gaps of one optimizer step, from all processes, and return the moments with them."""
+        batch = batch_moments(gaps)
         mean, std = float(batch.mean), float(batch.std)
         if self.mean is None or self.std is None:
             self.mean, self.std = mean, std
@@ -39,11 +41,15 @@ class RunningMoments(TrainerCallback, ExportableState):
         return self.current(gaps)
 
     def current(self, like: Tensor) -> Moments:
-        """The moments as tensors like `like`; before the first update, those of `like` itself."""
-        if self.mean is None or self.std is None:
-            return batch_moments(like)
-        return Moments(torch.as_tensor(self.mean).to(like), torch.as_tensor(self.std).to(like))
+        """The moments, of the dtype and on the device of `like`; both 0 before the first update, which makes z 0."""
+        return Moments(like.new_tensor(self.mean or 0.0), like.new_tensor(self.std or 0.0))
 
     def state(self) -> dict[str, Any]:
-        """What `TrainerState` saves and restores."""
+        """What the trainer's state keeps."""
         return {"args": {"decay": self.decay, "mean": self.mean, "std": self.std}, "attributes": {}}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Take the moments of the checkpoint that training resumes from; the decay stays as configured."""
+        saved = (state.stateful_callbacks or {}).get(type(self).__name__)
+        if saved is not None:
+            self.mean, self.std = saved["args"]["mean"], saved["args"]["std"]

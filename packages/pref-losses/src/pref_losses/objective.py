@@ -1,20 +1,22 @@
 """An objective as a choice of parts, split into what needs the whole batch and what needs one example.
 
-Everything that couples examples (running moments, the filter, the dynamic beta, the robust mean's weights) carries no gradient. So the gradient
-of every objective here is a weighted sum over examples,
+Everything that couples examples (running moments, the filter, the dynamic beta, the robust mean's weights) carries no
+gradient. So the gradient of every objective here is a weighted sum over examples,
 
     grad = sum_i  w_i * grad link( beta * gap_i - margin_i ),      w, beta, moments without gradient,
 
-and `Objective.plan` computes w, beta and the moments from the log-probs of a whole batch, however it is spread over micro-batches and
-processes, while `Objective.losses` computes the differentiable part of any share of it.
+and `Objective.plan` computes w, beta and the moments from the log-probs of a whole batch, however it is spread over
+micro-batches and processes, while `Objective.losses` computes the differentiable part of any share of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pref_losses.functional import (
@@ -39,7 +41,8 @@ Reduction = Literal["mean", "robust"]
 
 @dataclass(frozen=True)
 class AnswerLogps:
-    """Log-probabilities of the answers to B prompts: summed over tokens, or per token where the objective's score says so.
+    """Log-probabilities of the answers to B prompts: summed over tokens, or per token where the objective's score says
+    so.
 
     Attributes:
         chosen: (B,) under the policy.
@@ -58,11 +61,48 @@ class AnswerLogps:
     def detach(self) -> AnswerLogps:
         return AnswerLogps(self.chosen.detach(), self.rejected.detach(), self.ref_chosen, self.ref_rejected, self.mask)
 
+    def __getitem__(self, rows: Tensor | slice) -> AnswerLogps:
+        """Some of the examples, in the order asked for."""
+        return AnswerLogps(
+            self.chosen[rows],
+            self.rejected[rows],
+            None if self.ref_chosen is None else self.ref_chosen[rows],
+            None if self.ref_rejected is None else self.ref_rejected[rows],
+            self.mask[rows],
+        )
+
+    @staticmethod
+    def concatenate(parts: Sequence[AnswerLogps]) -> AnswerLogps:
+        """Several batches, whose K may differ, as one."""
+        width = max(part.mask.shape[1] for part in parts)
+
+        def joined(pieces: Sequence[Tensor]) -> Tensor:
+            return torch.cat([F.pad(p, (0, width - p.shape[1])) if p.dim() == 2 else p for p in pieces])
+
+        def joined_or_none(pieces: Sequence[Tensor | None]) -> Tensor | None:
+            present = [p for p in pieces if p is not None]
+            return joined(present) if present else None
+
+        return AnswerLogps(
+            joined([part.chosen for part in parts]),
+            joined([part.rejected for part in parts]),
+            joined_or_none([part.ref_chosen for part in parts]),
+            joined_or_none([part.ref_rejected for part in parts]),
+            joined([part.mask for part in parts]),
+        )
+
     def log_ratio_gaps(self) -> Tensor:
-        """How much more than the reference the policy prefers the chosen answer, (B, K); 0 where there is no answer."""
-        assert self.ref_chosen is not None and self.ref_rejected is not None
+        """How much more than the reference the policy prefers the chosen answer, (B, K); 0 where there is no
+        answer.
+        """
+        assert self.ref_chosen is not None
+        assert self.ref_rejected is not None
         gaps = preference_gaps(self.chosen - self.ref_chosen, self.rejected - self.ref_rejected)
         return torch.where(self.mask, gaps, 0.0)
+
+    def example_gaps(self) -> Tensor:
+        """The mean gap of every example over its rejected answers, (B,)."""
+        return self.log_ratio_gaps().sum(1) / self.mask.sum(1)
 
 
 @dataclass(frozen=True)
@@ -84,7 +124,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Objective:
-    """One choice for each part; see `pref_losses.functional` for their formulas and `PreferenceConfig` for their meaning.
+    """One choice for each part; see `pref_losses.functional` for their formulas and `PreferenceConfig` for their
+    meaning.
 
     Raises:
         ValueError: parts that do not go together; the message says why and what does.
@@ -125,17 +166,18 @@ class Objective:
             raise ValueError(f"label_smoothing lies in [0, 0.5) (got {self.label_smoothing})")
         if self.link == "softmax" and self.label_smoothing:
             raise ValueError(
-                "label_smoothing smooths the two outcomes of a pair, the softmax link has K + 1: use link='sigmoid' or label_smoothing=0"
+                "label_smoothing smooths the two outcomes of a pair, the softmax link has K + 1: use link='sigmoid' "
+                "or label_smoothing=0"
             )
         if self.link == "flip_corrected" and self.reduction == "robust":
             raise ValueError(
-                "link='flip_corrected' makes losses that may be negative without bound, to which reduction='robust' would give all the weight: "
-                "choose one of the two against flipped pairs"
+                "link='flip_corrected' makes losses that may be negative without bound, to which reduction='robust' "
+                "would give all the weight: choose one of the two against flipped pairs"
             )
         if (self.beta_alpha or self.keep < 1) and self.score == "mean_logp" and not self.margin_alpha:
             raise ValueError(
-                "a dynamic beta and its filter follow the gap of policy against reference, which score='mean_logp' without margin_alpha "
-                "does not compute: use score='log_ratio'"
+                "a dynamic beta and its filter follow the gap of policy against reference, which score='mean_logp' "
+                "without margin_alpha does not compute: use score='log_ratio'"
             )
 
     @property
@@ -146,12 +188,23 @@ class Objective:
     @property
     def uses_gap_moments(self) -> bool:
         """True where running moments of the gaps are kept."""
-        return bool((self.margin_alpha and self.margin_normalise) or self.beta_alpha or self.keep < 1)
+        return bool(self._standardises_pairs or self.beta_alpha or self.keep < 1)
 
     @property
     def couples_examples(self) -> bool:
         """True where an example's gradient depends on the other examples of its batch."""
         return self.uses_gap_moments or self.reduction == "robust"
+
+    def gaps(self, logps: AnswerLogps) -> Tensor:
+        """What the running moments are of, (N,): all pairs for a margin, one gap per example for beta and its
+        filter.
+        """
+        gaps = logps.log_ratio_gaps()[logps.mask] if self._standardises_pairs else logps.example_gaps()
+        return gaps.detach()
+
+    @property
+    def _standardises_pairs(self) -> bool:
+        return bool(self.margin_alpha and self.margin_normalise)
 
     def plan(self, logps: AnswerLogps, moments: Moments | None, generator: torch.Generator | None = None) -> Plan:
         """Everything that couples the examples of `logps`, the whole batch.
@@ -165,7 +218,7 @@ class Objective:
         beta = logps.chosen.new_tensor(self.beta)
         if self.beta_alpha or self.keep < 1:
             assert moments is not None
-            gaps = logps.log_ratio_gaps().sum(1) / logps.mask.sum(1)
+            gaps = logps.example_gaps()
             kept = keep_near_mean(gaps, moments, self.keep, generator) if self.keep < 1 else kept
             # A gap measured in rewards is beta times the log-ratio gap: the same formula with alpha times beta.
             alpha = self.beta_alpha * (self.beta if self.beta_convention == "paper" else 1.0)
@@ -181,7 +234,9 @@ class Objective:
         return Plan(beta, moments, weights, loss)
 
     def plain(self, logps: AnswerLogps, moments: Moments | None) -> Plan:
-        """The plan of an evaluation: beta as configured, every example kept, plain mean, so that it depends on no other example."""
+        """The plan of an evaluation: beta as configured, every example kept, plain mean, so that it depends on no
+        other example.
+        """
         beta = logps.chosen.new_tensor(self.beta)
         losses = self.losses(logps, beta, moments)
         return Plan(beta, moments, torch.full_like(losses, 1 / len(losses)), losses.mean())

@@ -8,57 +8,31 @@ import os
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from datasets import Dataset, concatenate_datasets
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+from pref_losses import _trl
+from pref_losses.fingerprints import data_fingerprint
 
 _KEY = b"pref_losses"
-
-
-def data_fingerprint(dataset: Dataset) -> str:
-    """Changes with any token of any prompt or answer, and with their order; not with anything else."""
-    table = (
-        dataset.select_columns(["prompt_ids", "chosen_ids", "rejected_ids"]).with_format("arrow")[:].combine_chunks()
-    )
-    digest = hashlib.sha256()
-    for column in table.columns:
-        for values in column.chunks:
-            while not pa.types.is_integer(values.type):
-                digest.update(values.value_lengths().to_numpy(zero_copy_only=False).tobytes())
-                values = values.flatten()
-            digest.update(values.to_numpy(zero_copy_only=False).astype("int64").tobytes())
-    return digest.hexdigest()
-
-
-def model_fingerprint(model: torch.nn.Module) -> str:
-    """Changes with any weight of the reference: the whole model, or, under an adapter, the base and an adapter named "ref"."""
-    digest = hashlib.sha256()
-    names = getattr(model, "peft_config", {})
-    for name, weight in sorted(model.state_dict().items()):
-        parts = name.split(".")
-        if names and "base_layer" not in parts and any(adapter in parts for adapter in names if adapter != "ref"):
-            continue
-        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
-        digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def reference_logps(trainer: Any, dataset: Dataset, name: str, batch_size: int) -> Dataset:
     """`dataset` with the columns `ref_chosen_logps` and `ref_rejected_logps` (a list), sums over tokens.
 
-    Read from `args.ref_log_probs_file` (for other data sets than "train", with their name before the ending), or from a file in the output
-    folder, if it is there; else computed and written there.
+    Read from `args.ref_log_probs_file` (for other data sets than "train", with their name before the ending), or from
+    a file in the output folder, if it is there; else computed and written there.
 
     Raises:
         ValueError: the named file belongs to other data or to another reference model.
     """
-    model = trainer.ref_model if trainer.ref_model is not None else trainer.model
+    model = _trl.reference_engine(trainer)
     belongs = {
         "data": data_fingerprint(dataset),
-        "model": model_fingerprint(trainer.accelerator.unwrap_model(model)),
+        "model": _trl.reference_fingerprint(trainer, model),
         "max_length": trainer.args.max_length,
     }
     path = _path(trainer.args, name, belongs)
@@ -86,8 +60,8 @@ def _read(path: Path, belongs: dict[str, Any]) -> Dataset:
     for what, value in belongs.items():
         if told.get(what) != value:
             raise ValueError(
-                f"{path} holds reference log-probs of another {what} ({told.get(what)!r}, here {value!r}): name another file, or delete it "
-                "to compute them anew"
+                f"{path} holds reference log-probs of another {what} ({told.get(what)!r}, here {value!r}): name "
+                "another file, or delete it to compute them anew"
             )
     return Dataset(table.replace_schema_metadata(None))
 
@@ -110,7 +84,6 @@ def _compute(trainer: Any, model: Any, dataset: Dataset, name: str, batch_size: 
     order = sorted(range(len(dataset)), key=lengths.__getitem__, reverse=True)
     rows = dataset.select(order).remove_columns("row").add_column("row", order)
     loader = trainer.accelerator.prepare(DataLoader(rows, batch_size, collate_fn=trainer._collator))
-    model = trainer.accelerator.prepare_model(model, evaluation_mode=True)
     chosen = [0.0] * len(dataset)
     rejected: list[list[float]] = [[] for _ in range(len(dataset))]
     for batch in tqdm(loader, desc=f"Reference log-probs of the {name} data", disable=trainer.args.disable_tqdm):

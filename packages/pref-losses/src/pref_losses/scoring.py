@@ -10,19 +10,21 @@ import torch
 from torch import Tensor
 
 from predilect.tokenization import SharedPrefixCollator, label_logps, packed_inputs
-
+from predilect.tokenization.packing import LabelLogps
 
 IGNORE = -100  # label of a position that is not scored
+_CHUNK = 64  # tokens whose logits are looked at together
 
 
 @dataclass
 class PreferenceCollator:
     """Collates rows of `prompt_ids`, `chosen_ids`, `rejected_ids` (a list of lists).
 
-    The batch holds `input_ids`, `labels` and `slots` (all (R, T)); `slots` says to which answer a label belongs, `b * (1 + K) + k` with
-    k = 0 for the chosen one, -1 elsewhere; `answer_mask` (B, 1 + K) tells which answers exist. With prefix sharing a row is a prompt with all
-    its answers (R = B) and there are `position_ids` and `segment_ids`; without, a row is a prompt with one answer, and there is an
-    `attention_mask`. `row`, `flipped` and reference log-probs come along where the data has them.
+    The batch holds `input_ids`, `labels` and `slots` (all (R, T)); `slots` says to which answer a label belongs, `b *
+    (1 + K) + k` with k = 0 for the chosen one, -1 elsewhere; `answer_mask` (B, 1 + K) tells which answers exist. With
+    prefix sharing a row is a prompt with all its answers (R = B) and there are `position_ids` and `segment_ids`;
+    without, a row is a prompt with one answer, and there is an `attention_mask`. `row`, `flipped` and reference
+    log-probs come along where the data has them.
 
     Args:
         pad_token_id: what to pad with.
@@ -93,7 +95,8 @@ class AnswerScores:
     Attributes:
         sums: (B, 1 + K) log-probability of each answer in nats, float32; chosen first, 0 where there is none.
         counts: (B, 1 + K) tokens.
-        statistics: detached means over tokens: `entropy`, `logits/chosen`, `logits/rejected`, `mean_token_accuracy` (of the chosen answers).
+        statistics: detached means over tokens: `entropy`, `logits/chosen`, `logits/rejected`, `mean_token_accuracy`
+            (of the chosen answers).
     """
 
     sums: Tensor
@@ -102,30 +105,42 @@ class AnswerScores:
 
 
 def score_answers(model: torch.nn.Module, batch: Mapping[str, Tensor], *, statistics: bool = False) -> AnswerScores:
-    """Log-probabilities of all answers of a batch of `PreferenceCollator`; the head sees only positions that predict an answer token."""
+    """Log-probabilities of all answers of a batch of `PreferenceCollator`; the head sees only positions that predict
+    an answer token.
+    """
     if "segment_ids" in batch:
         inputs = packed_inputs(model, batch)
     else:
         inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-    rows, columns, logps, logits = label_logps(model, batch["labels"], **inputs)
-    slots = batch["slots"][rows, columns]
+    found = label_logps(model, batch["labels"], **inputs)
+    slots = batch["slots"][found.rows, found.columns]
     shape = batch["answer_mask"].shape
-    sums = torch.zeros(shape.numel(), device=logps.device).index_add(0, slots, logps)
+    sums = torch.zeros(shape.numel(), device=slots.device).index_add(0, slots, found.logps)
     counts = torch.bincount(slots, minlength=shape.numel())
     told = {}
     if statistics:
-        told = _token_statistics(logits.detach(), batch["labels"][rows, columns], slots % shape[1] == 0)
+        labels = batch["labels"][found.rows, found.columns]
+        told = _token_statistics(found, labels, slots % shape[1] == 0)
     return AnswerScores(sums.view(shape), counts.view(shape), told)
 
 
 @torch.no_grad()
-def _token_statistics(logits: Tensor, labels: Tensor, of_chosen: Tensor) -> dict[str, Tensor]:
-    logps = torch.log_softmax(logits.float(), -1)
-    mean_logits = logits.float().mean(-1)
-    top1 = logits.argmax(-1) == labels
+def _token_statistics(found: LabelLogps, labels: Tensor, of_chosen: Tensor) -> dict[str, Tensor]:
+    """In chunks that stay in the processor's cache: on a CPU the copies would cost more than the arithmetic."""
+    entropy, mean, top1 = [], [], []
+    for logits, logps, label in zip(
+        *(torch.split(part, _CHUNK) for part in (found.logits, found.logps, labels)), strict=True
+    ):
+        values = logits.float()
+        log_total = values.gather(1, label[:, None]) - logps[:, None]
+        mean.append(values.mean(1))
+        top1.append(values.argmax(1) == label)
+        # sum p (log_total - value) = log_total - sum p value
+        entropy.append(log_total.squeeze(1) - torch.linalg.vecdot((values - log_total).exp_(), values))
+    means = torch.cat(mean)
     return {
-        "entropy": -(logps.exp() * logps).sum(-1).mean(),
-        "logits/chosen": mean_logits[of_chosen].mean(),
-        "logits/rejected": mean_logits[~of_chosen].mean(),
-        "mean_token_accuracy": top1[of_chosen].float().mean(),
+        "entropy": torch.cat(entropy).mean(),
+        "logits/chosen": means[of_chosen].mean(),
+        "logits/rejected": means[~of_chosen].mean(),
+        "mean_token_accuracy": torch.cat(top1)[of_chosen].float().mean(),
     }

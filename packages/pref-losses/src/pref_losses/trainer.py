@@ -1,4 +1,6 @@
-"""`PreferenceTrainer`: TRL's `DPOTrainer` with an objective composed of parts, lists of rejected answers and shared prompts."""
+"""`PreferenceTrainer`: TRL's `DPOTrainer` with an objective composed of parts, lists of rejected answers and shared
+prompts.
+"""
 
 from __future__ import annotations
 
@@ -6,41 +8,53 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from predilect.tokenization import check_packable
 from pref_losses import _trl
 from pref_losses.config import AlphaDPOConfig, BetaDPOConfig, DrDPOConfig, PreferenceConfig, SoftmaxDPOConfig
-from pref_losses.data import NegativeSampler, prepare_preferences
+from pref_losses.data import NegativeSampler, NewNegatives, prepare_preferences
 from pref_losses.functional import Moments
 from pref_losses.moments import RunningMoments
 from pref_losses.objective import AnswerLogps, Plan
 from pref_losses.reference import reference_logps
 from pref_losses.scoring import AnswerScores, PreferenceCollator, score_answers
 
+_NO_LOGITS = (
+    "the output head sees only the positions that predict an answer, so there are no logits to return: leave out "
+    "compute_metrics (the trainer's own metrics need none) and use evaluate, not predict"
+)
+
 
 class PreferenceTrainer(_trl.DPOTrainer):
     """Trains a causal LM on preferences with any combination of the parts of `PreferenceConfig`.
 
-    Takes the place of `trl.DPOTrainer`: the same arguments, data columns, reference models (a model, the base under an adapter, or a copy of the
-    adapter named "ref") and metric keys. Beyond it:
+    Takes the place of `trl.DPOTrainer`: the same arguments, data columns, reference models (a model, the base under an
+    adapter, or a copy of the adapter named "ref") and metric keys. Beyond it:
 
     - `rejected` may be a list, of any length in every row (`num_negatives`, `resample_negatives`);
     - prompt and answers share one row where the model allows it (`prefix_sharing`);
     - what couples the examples of a batch is computed over the whole optimizer batch (`batch_scope`);
-    - the evaluation loss takes examples one by one: beta as configured, no filter, plain mean, moments as training left them.
+    - the evaluation loss takes examples one by one: beta as configured, no filter, plain mean, moments as training
+      left them.
 
-    More metrics: `beta` in force, `margin/target`, `margin/gap` (log-ratio gap), `weights/max` (1 = equal weights), `weights/effective` (effective
-    share of the batch), `kept_fraction`, `rewards/accuracies_all` (chosen above all rejected); `weights/clean` and `weights/flipped` where the data
-    has a column `flipped`. Rewards use the beta in force.
+    More metrics: `beta` in force, `margin/target`, `margin/gap` (log-ratio gap), `weights/max` (1 = equal weights),
+    `weights/effective` (effective share of the batch), `kept_fraction`, `rewards/accuracies_all` (chosen above all
+    rejected); `weights/clean` and `weights/flipped` where the data has a column `flipped`. Rewards use the beta in
+    force.
 
-    Args: as for `trl.DPOTrainer`; `args` is a `PreferenceConfig`.
+    Attributes:
+        objective: the parts in use.
+        moments: the running moments of the gaps.
+        example_weights: for every row trained on by this process, its weight the last time (1 = as in a plain mean).
 
     Raises:
-        TypeError: `args` is not a `PreferenceConfig`.
-        ValueError: prefix sharing is asked for and the model does not allow it; names the reason.
+        TypeError: `args` is not a `PreferenceConfig`, or data is a stream.
+        ValueError: prefix sharing is asked for and the model does not allow it; images; `compute_metrics`, which needs
+            logits of every position; an adapter of virtual tokens; a mixture of experts with a balancing loss.
     """
 
     _tag_names = ("trl", "preference", "predilect")
@@ -65,8 +79,14 @@ class PreferenceTrainer(_trl.DPOTrainer):
             )
         if processing_class is None:
             processing_class = AutoTokenizer.from_pretrained(_trl.model_id(model))
+        if not isinstance(processing_class, PreTrainedTokenizerBase):
+            raise ValueError(
+                f"this trainer reads text only: pass a tokenizer as processing_class (got "
+                f"{type(processing_class).__name__})"
+            )
+        if kwargs.get("compute_metrics") is not None:
+            raise ValueError(_NO_LOGITS)
         self.objective = args.objective()
-        self.moments = RunningMoments(args.moments_decay)
         self._collator = data_collator or PreferenceCollator(
             _trl.pad_token_id(processing_class, args), False, args.pad_to_multiple_of
         )
@@ -84,33 +104,34 @@ class PreferenceTrainer(_trl.DPOTrainer):
                 **kwargs,
             )
         self.precompute_ref_logps = args.precompute_ref_log_probs
-        self.add_callback(self.moments)
+        _trl.refuse_unsupported(self)
+        self.add_callback(RunningMoments(args.moments_decay))
         self._choose_layout()
-        self.train_dataset = self._sampled(self.train_dataset, resample=args.resample_negatives)
+        self.train_dataset: Any = self._sampled(self.train_dataset, resample=args.resample_negatives)
+        if isinstance(self.train_dataset, NegativeSampler):
+            self.add_callback(NewNegatives(self.train_dataset))
 
-    # --- data ---------------------------------------------------------------------------------------------------------
+    @property
+    def moments(self) -> RunningMoments:
+        """The callback in force: transformers may replace the one added here when it resumes."""
+        return next(c for c in self.callback_handler.callbacks if isinstance(c, RunningMoments))
+
+    # --- data -----------------------------------------------------------------------------------------------
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: PreferenceConfig, dataset_name: str) -> Any:
-        return prepare_preferences(
-            dataset,
-            processing_class,
-            max_length=args.max_length,
-            truncation_mode=args.truncation_mode,
-            num_proc=args.dataset_num_proc,
-            name=dataset_name,
-        )
+        with args.main_process_first(desc="tokenising"):
+            return prepare_preferences(
+                dataset,
+                processing_class,
+                max_length=args.max_length,
+                truncation_mode=args.truncation_mode,
+                num_proc=args.dataset_num_proc,
+                name=dataset_name,
+            )
 
     def _set_signature_columns_if_needed(self) -> None:
-        columns = [
-            "prompt_ids",
-            "chosen_ids",
-            "rejected_ids",
-            "ref_chosen_logps",
-            "ref_rejected_logps",
-            "row",
-            "flipped",
-        ]
-        self._signature_columns = columns
+        answers = ["prompt_ids", "chosen_ids", "rejected_ids"]
+        self._signature_columns = [*answers, "ref_chosen_logps", "ref_rejected_logps", "row", "flipped"]
 
     def _sampled(self, dataset: Any, *, resample: bool) -> Any:
         if self.args.num_negatives is None:
@@ -142,7 +163,7 @@ class PreferenceTrainer(_trl.DPOTrainer):
             return
         self._collator.share_prefix = True
 
-    # --- log-probabilities --------------------------------------------------------------------------------------------
+    # --- log-probabilities ----------------------------------------------------------------------------------
 
     def compute_ref_log_probs(self, model: Any, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Reference log-probs of one batch, summed over tokens: (B,) chosen, (B, K) rejected."""
@@ -169,10 +190,12 @@ class PreferenceTrainer(_trl.DPOTrainer):
         ref_chosen, ref_rejected = (None, None) if reference is None else (reference[:, 0], reference[:, 1:])
         return AnswerLogps(sums[:, 0], sums[:, 1:], ref_chosen, ref_rejected, mask[:, 1:])
 
-    # --- the whole batch ----------------------------------------------------------------------------------------------
+    # --- the whole batch ------------------------------------------------------------------------------------
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
-        """The micro-batches of the next optimizer step; what couples their examples is planned before the first is trained on."""
+        """The micro-batches of the next optimizer step; what couples their examples is planned before the first is
+        trained on.
+        """
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
         if self.objective.couples_examples and self.args.batch_scope == "global" and len(batches) > 1:
             batches = [dict(self._prepare_inputs(batch)) for batch in batches]
@@ -181,14 +204,14 @@ class PreferenceTrainer(_trl.DPOTrainer):
         return batches, num_items
 
     @torch.no_grad()
-    def _plan_ahead(self, batches: list[dict[str, Tensor]]) -> None:
+    def _plan_ahead(self, batches: list[dict[str, Any]]) -> None:
         parts = []
         for batch in batches:
             with self.compute_loss_context_manager():
                 scores = score_answers(self.model_wrapped, batch)
             parts.append(self._logps(scores, self._reference(batch), batch["answer_mask"]))
         rows = torch.cat([batch["row"] for batch in batches])
-        plan = self._plan(_concatenate(parts), rows)
+        plan = self._plan(AnswerLogps.concatenate(parts), rows)
         start = 0
         for batch in batches:
             size = len(batch["row"])
@@ -196,33 +219,34 @@ class PreferenceTrainer(_trl.DPOTrainer):
             start += size
 
     def _plan(self, logps: AnswerLogps, rows: Tensor) -> Plan:
-        """The plan of the global batch of which this process holds `logps`; its weights are those of this process's examples."""
+        """The plan of the global batch of which this process holds `logps`; its weights are those of this process's
+        examples.
+        """
         everywhere, all_rows, mine = _trl.gather_logps(self.accelerator, logps.detach(), rows)
-        # In the order of the data, so that draws do not depend on how the batch is spread over processes.
-        order = torch.argsort(all_rows, stable=True)
-        ordered = _select(everywhere, order)
-        moments = self._update_moments(ordered)
-        generator = torch.Generator().manual_seed(self.args.seed * 1_000_003 + self.state.global_step)
-        plan = self.objective.plan(ordered, moments, generator)
-        weights = torch.empty_like(plan.weights)
-        weights[order] = plan.weights
-        return replace(plan, weights=weights[mine])
+        plan = self._ordered_plan(everywhere, all_rows, self._update_moments(everywhere))
+        return replace(plan, weights=plan.weights[mine])
+
+    def _ordered_plan(self, logps: AnswerLogps, rows: Tensor, moments: Moments | None) -> Plan:
+        """The plan of a batch taken in the order of the data, so that draws do not depend on how it is spread."""
+        order = torch.argsort(rows, stable=True)
+        seed = np.random.SeedSequence([self.args.seed, self.state.global_step, *rows[order].tolist()])
+        generator = torch.Generator().manual_seed(int(seed.generate_state(1)[0]))
+        plan = self.objective.plan(logps[order], moments, generator)
+        return replace(plan, weights=torch.empty_like(plan.weights).index_copy(0, order, plan.weights))
 
     def _update_moments(self, logps: AnswerLogps) -> Moments | None:
-        if not self.objective.uses_gap_moments:
-            return None
-        return self.moments.update(logps.log_ratio_gaps(), logps.mask)
+        return self.moments.update(self.objective.gaps(logps)) if self.objective.uses_gap_moments else None
 
-    # --- the loss -----------------------------------------------------------------------------------------------------
+    # --- the loss -------------------------------------------------------------------------------------------
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The weighted sum of this micro-batch's losses, scaled so that the trainer's averages give the batch's gradient and value."""
+        """The weighted sum of this micro-batch's losses, scaled so that the trainer's averages give the batch's
+        gradient and value.
+        """
         if return_outputs:
-            raise ValueError(
-                "the log-probs are computed without logits for the prompt, so compute_metrics has nothing to read: leave it out"
-            )
+            raise ValueError(_NO_LOGITS)
         training = self.model.training
         scores = score_answers(model, inputs, statistics=True)
         reference = self._reference(inputs)
@@ -230,9 +254,7 @@ class PreferenceTrainer(_trl.DPOTrainer):
         if training:
             plan, share = self._training_plan(inputs, logps)
         else:
-            moments = (
-                self.moments.current(logps.log_ratio_gaps().detach()) if self.objective.uses_gap_moments else None
-            )
+            moments = self.moments.current(logps.chosen.detach()) if self.objective.uses_gap_moments else None
             plan, share = self.objective.plain(logps.detach(), moments), 1
         losses = self.objective.losses(logps, plan.beta, plan.moments)
         weighted = share * (plan.weights * losses).sum()
@@ -241,25 +263,28 @@ class PreferenceTrainer(_trl.DPOTrainer):
         return loss
 
     def _training_plan(self, inputs: dict[str, Any], logps: AnswerLogps) -> tuple[Plan, int]:
-        """The plan, and what its share of the weights must be multiplied by: the trainer averages over micro-batches and processes."""
+        """The plan, and what its share of the weights must be multiplied by: the trainer averages over micro-batches
+        and processes.
+        """
         if "plan" in inputs:
             return inputs["plan"], self._micro_batches * self.accelerator.num_processes
         if self.args.batch_scope == "global" and self.objective.couples_examples:
             return self._plan(logps, inputs["row"]), self.accelerator.num_processes
-        moments = self._update_moments(logps.detach())
-        generator = torch.Generator().manual_seed(self.args.seed * 1_000_003 + self.state.global_step)
-        return self.objective.plan(logps.detach(), moments, generator), 1
+        moments = None
+        if self.objective.uses_gap_moments:
+            everywhere, _, _ = _trl.gather_logps(self.accelerator, logps.detach(), inputs["row"])
+            moments = self._update_moments(everywhere)
+        return self._ordered_plan(logps.detach(), inputs["row"], moments), 1
 
-    # --- metrics ------------------------------------------------------------------------------------------------------
+    # --- metrics --------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def _log_batch(
         self, mode: str, inputs: Mapping[str, Any], scores: AnswerScores, logps: AnswerLogps, plan: Plan, share: int
     ) -> None:
         mask = logps.mask
-        reference = (0.0, 0.0) if logps.ref_chosen is None else (logps.ref_chosen, logps.ref_rejected)
-        chosen = plan.beta * (logps.chosen - reference[0])
-        rejected = plan.beta * (logps.rejected - reference[1])
+        chosen = plan.beta * (logps.chosen - (0 if logps.ref_chosen is None else logps.ref_chosen))
+        rejected = plan.beta * (logps.rejected - (0 if logps.ref_rejected is None else logps.ref_rejected))
         margins = (chosen[:, None] - rejected)[mask]
         above = chosen[:, None] > rejected
         weights = plan.weights * share * len(chosen)
@@ -285,25 +310,6 @@ class PreferenceTrainer(_trl.DPOTrainer):
             if "flipped" in inputs:
                 told |= {"weights/flipped": weights[inputs["flipped"]], "weights/clean": weights[~inputs["flipped"]]}
         _trl.log_metrics(self, mode, told, inputs)
-
-
-def _concatenate(parts: list[AnswerLogps]) -> AnswerLogps:
-    width = max(part.mask.shape[1] for part in parts)
-
-    def joined(name: str) -> Any:
-        pieces = [getattr(part, name) for part in parts]
-        if pieces[0] is None:
-            return None
-        if pieces[0].dim() == 2:
-            pieces = [torch.nn.functional.pad(piece, (0, width - piece.shape[1])) for piece in pieces]
-        return torch.cat(pieces)
-
-    return AnswerLogps(*(joined(n) for n in ("chosen", "rejected", "ref_chosen", "ref_rejected", "mask")))
-
-
-def _select(logps: AnswerLogps, order: Tensor) -> AnswerLogps:
-    parts = (logps.chosen, logps.rejected, logps.ref_chosen, logps.ref_rejected, logps.mask)
-    return AnswerLogps(*(None if part is None else part[order] for part in parts))
 
 
 class AlphaDPOTrainer(PreferenceTrainer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -137,8 +138,14 @@ class SequentialRecommender(Recommender):
                 f"{folder} holds a run with another {' and '.join(other)} (got {[run[key] for key in other]}, found "
                 f"{[found.get(key) for key in other]}): use resume=False to discard it, or another output_dir"
             )
+        if resume and path.is_file():
+            return
+        for stale in folder.glob("checkpoint-*"):  # before the claim: a kill between the two must not mix two runs
+            shutil.rmtree(stale)
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(run, indent=2))
+        unfinished = path.with_suffix(".tmp")
+        unfinished.write_text(json.dumps(run, indent=2))
+        unfinished.replace(path)
 
     def _save(self, folder: Path) -> None:
         with quiet():

@@ -1,0 +1,481 @@
+"""What the claims scripts share: data in parts, an SFT stage, runs that are kept, learning rates, intervals, verdicts.
+
+A study compares systems (options of `PreferenceConfig`) under settings (what is done to the training rows):
+
+1. Rows are split: test and validation rows are the same for all seeds; each seed draws its own SFT and training rows
+   from the rest. The SFT stage fits a LoRA adapter to the chosen answers of the SFT rows and merges it: that model is
+   the reference. Its log-probs of all rows are computed once and used by every run of that seed. All this is kept.
+2. Every system is tuned alike: one run for each learning rate of the same grid, first seed, the study's `tune_on`
+   setting, best validation score; ties go to the smaller rate. Test rows play no part.
+3. One run for each (system, setting, seed) with the system's learning rate. Every finished run is kept as a file; a
+   script that was killed goes on from there.
+4. Intervals: 95 % bootstrap that resamples seeds and test rows together, test rows jointly for all systems. The
+   verdict follows from the intervals of the study's differences: `holds` if all lie above 0, `does not hold` if one
+   lies below 0, else `undecided`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from benchmarks import _preferences as shared
+from benchmarks.speed._results import hardware
+from datasets import Dataset, disable_progress_bars
+from peft import get_peft_model
+from transformers import PrinterCallback
+
+from predilect.modeling import load_causal_lm
+from pref_losses import PreferenceConfig, PreferenceTrainer
+from pref_losses.data import prepare_preferences
+from pref_losses.scoring import PreferenceCollator, score_answers
+
+RESULTS = Path(__file__).parents[1] / "results" / "claims"
+WORK = Path("runs") / "claims"
+BATCH = 8
+LEARNING_RATES = (1e-4, 3e-4, 1e-3)
+SFT_RATE = 2e-4
+MAX_LENGTH = 256  # prompts are cut at their beginning, in every part of the data alike
+
+Row = dict[str, Any]
+Array = np.ndarray[Any, Any]
+
+
+class Sizes(NamedTuple):
+    sft: int
+    train: int
+    validation: int
+    test: int
+
+
+QUICK = Sizes(sft=8, train=32, validation=8, test=8)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the rows come from.
+
+    Attributes:
+        name: of the folder in which the SFT stage is kept; studies with the same data share it.
+        rows: quick or not -> `prompt`, `chosen`, `rejected`.
+        sizes: rows of each part.
+        words: what this is, for the result file.
+        longest: rows with more tokens, prompt and all answers together, are left out.
+        answers: (training rows, generator) -> training rows with the rejected answers that settings choose from.
+    """
+
+    name: str
+    rows: Callable[..., Dataset]
+    sizes: Sizes
+    words: str
+    longest: int
+    answers: Callable[[list[Row], np.random.Generator], list[Row]]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A claim and how it is tested.
+
+    Attributes:
+        name: of the script.
+        paper: authors, year, number.
+        claim: in words.
+        data: rows.
+        systems: name -> options of `PreferenceConfig`.
+        settings: name -> (training row, number drawn uniformly from [0, 1) for this row) -> training row.
+        tune_on: setting of the learning rates.
+        differences: name -> (better, worse, settings): `better` is claimed to beat `worse` on average over them.
+        metric: "accuracy" (chosen above all rejected by the score that the system trains) or "hr@1" (by likelihood).
+        seeds: how many.
+        extra: (trainer, training rows) -> more numbers of a run.
+    """
+
+    name: str
+    paper: str
+    claim: str
+    data: Data
+    systems: Mapping[str, Mapping[str, Any]]
+    settings: Mapping[str, Callable[[Row, float], Row]]
+    tune_on: str
+    differences: Mapping[str, tuple[str, str, Sequence[str]]]
+    metric: str = "accuracy"
+    seeds: int = 3
+    extra: Callable[[Any, list[Row]], dict[str, float]] = field(default=lambda trainer, rows: {})
+
+
+class Options(NamedTuple):
+    quick: bool
+    output: Path
+    work: Path
+
+
+class Run(NamedTuple):
+    system: str
+    setting: str
+    seed: int
+    rate: float
+
+    def __str__(self) -> str:
+        return f"{self.system}, {self.setting}, seed {self.seed}, learning rate {self.rate:g}"
+
+
+# --- the stage before: splits, SFT, reference ------------------------------------------------------------------------
+
+
+class Stage(NamedTuple):
+    model: Path
+    train: list[Row]
+    validation: list[Row]
+    test: list[Row]
+
+
+def stage(data: Data, seed: int, given: Options) -> Stage:
+    """The SFT model of a seed and the rows with its log-probs; made once and kept in the work folder."""
+    folder = given.work / f"{data.name}-seed{seed}-{_digest(_recipe(data, given))}"
+    names = ("train", "validation", "test")
+    if not (folder / "done").is_file():
+        print(f"SFT stage of seed {seed}", flush=True)
+        model, tokenizer = shared.language_model(quick=given.quick)
+        parts = _split(data, tokenizer, seed, given.quick)
+        model = sft(model, parts["sft"], tokenizer.pad_token_id, seed, given.quick)
+        for name in names:
+            rows = with_reference(model, parts[name], tokenizer.pad_token_id, given.quick)
+            Dataset.from_list(rows).to_parquet(_made(folder) / f"{name}.parquet")
+        model.save_pretrained(folder / "model")
+        tokenizer.save_pretrained(folder / "model")
+        (folder / "done").touch()
+    return Stage(
+        folder / "model", *(Dataset.from_parquet(str(folder / f"{name}.parquet")).to_list() for name in names)
+    )
+
+
+def _split(data: Data, tokenizer: Any, seed: int, quick: bool) -> dict[str, list[Row]]:
+    sizes = QUICK if quick else data.sizes
+    prepared = prepare_preferences(
+        data.rows(quick=quick), tokenizer, max_length=MAX_LENGTH, truncation_mode="keep_end", name=data.name
+    )
+    rows = [row for row in prepared.to_list() if quick or _length(row) <= data.longest]
+    if len(rows) < sum(sizes):
+        raise SystemExit(f"{data.name} has {len(rows)} rows of at most {data.longest} tokens, {sum(sizes)} are needed")
+    held_out = sizes.validation + sizes.test
+    order = np.random.default_rng(0).permutation(len(rows))  # the same for all seeds
+    test, validation = order[: sizes.test], order[sizes.test : held_out]
+    rng = np.random.default_rng(1 + seed)
+    rest = rng.permutation(order[held_out:])
+    train = [rows[i] for i in rest[sizes.sft : sizes.sft + sizes.train]]
+    return {
+        "sft": [rows[i] for i in rest[: sizes.sft]],
+        "train": data.answers(train, rng),
+        "validation": [rows[i] for i in validation],
+        "test": [rows[i] for i in test],
+    }
+
+
+def sft(model: Any, rows: list[Row], pad_token_id: int, seed: int, quick: bool) -> Any:
+    """One epoch on the chosen answers, with an adapter that is merged at the end."""
+    torch.manual_seed(seed)
+    adapted = get_peft_model(model, shared.lora()).to(shared.DEVICE).train()
+    optimizer = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=SFT_RATE)
+    collate = PreferenceCollator(pad_token_id, share_prefix=False)
+    order = np.random.default_rng(seed).permutation(len(rows))
+    for start in range(0, len(rows), BATCH):
+        batch = collate([rows[i] | {"rejected_ids": []} for i in order[start : start + BATCH]])
+        with shared.autocast(quick=quick):
+            scores = score_answers(adapted, _on_device(batch))
+        torch.autograd.backward(-scores.sums.sum() / scores.counts.sum())
+        optimizer.step()
+        optimizer.zero_grad()
+    dtype = model.dtype
+    return adapted.float().merge_and_unload().to(dtype).eval()  # merged in float32: small updates survive
+
+
+@torch.inference_mode()
+def answer_logps(model: Any, rows: list[Row], pad_token_id: int, quick: bool) -> tuple[list[Array], list[Array]]:
+    """Sums and counts of the log-probs of every row's answers, chosen first; batches of similar length."""
+    collate = PreferenceCollator(pad_token_id, share_prefix=True)
+    sums, counts = [np.empty(0)] * len(rows), [np.empty(0)] * len(rows)
+    order = sorted(range(len(rows)), key=lambda i: _length(rows[i]))
+    for start in range(0, len(rows), 2 * BATCH):
+        numbers = order[start : start + 2 * BATCH]
+        batch = collate(
+            [{n: rows[i][n] for n in ("prompt_ids", "chosen_ids", "rejected_ids", "row")} for i in numbers]
+        )
+        with shared.autocast(quick=quick):
+            scores = score_answers(model, _on_device(batch))
+        for i, own_sums, own_counts, mask in zip(
+            numbers, scores.sums.cpu(), scores.counts.cpu(), batch["answer_mask"], strict=True
+        ):
+            sums[i], counts[i] = own_sums[mask].numpy(), own_counts[mask].numpy()
+    return sums, counts
+
+
+def with_reference(model: Any, rows: list[Row], pad_token_id: int, quick: bool) -> list[Row]:
+    sums, _ = answer_logps(model, rows, pad_token_id, quick)
+    return [
+        row | {"ref_chosen_logps": float(s[0]), "ref_rejected_logps": s[1:].tolist()}
+        for row, s in zip(rows, sums, strict=True)
+    ]
+
+
+# --- what settings do to a row ---------------------------------------------------------------------------------------
+
+
+def use_rejected(row: Row, numbers: Sequence[int]) -> Row:
+    """The row with some of its rejected answers."""
+    return row | {name: [row[name][i] for i in numbers] for name in ("rejected_ids", "ref_rejected_logps")}
+
+
+def flip(row: Row) -> Row:
+    """Chosen and first rejected answer exchanged; `flipped` says so."""
+    return row | {
+        "chosen_ids": row["rejected_ids"][0],
+        "rejected_ids": [row["chosen_ids"]],
+        "ref_chosen_logps": row["ref_rejected_logps"][0],
+        "ref_rejected_logps": [row["ref_chosen_logps"]],
+        "flipped": True,
+    }
+
+
+def flips(share: float) -> Callable[[Row, float], Row]:
+    """Flips this share of the pairs; those flipped at a smaller share are among those flipped at a larger one."""
+    return lambda row, draw: flip(row) if draw < share else use_rejected(row, [0]) | {"flipped": False}
+
+
+# --- runs ------------------------------------------------------------------------------------------------------------
+
+
+def run(study: Study, one: Run, given: Options, *, part: str) -> dict[str, Any]:
+    """Train and score the rows of `part`: `correct` (one number per row), `seconds`, and the study's extras."""
+    start = time.perf_counter()
+    ready = stage(study.data, one.seed, given)
+    options = dict(study.systems[one.system])
+    draws = np.random.default_rng((one.seed, 7)).random(len(ready.train))
+    rows = [study.settings[one.setting](row, float(u)) for row, u in zip(ready.train, draws, strict=True)]
+    if (negatives := options.pop("negatives", None)) is not None:
+        rows = [use_rejected(row, range(negatives)) for row in rows]
+    rows = [row | {"row": i} for i, row in enumerate(_in_batches(rows, one.seed))]
+    model, tokenizer = load_causal_lm(ready.model)
+    with tempfile.TemporaryDirectory() as folder:
+        args = PreferenceConfig(
+            **shared.trainer_options(folder, quick=given.quick, learning_rate=one.rate, seed=one.seed),
+            per_device_train_batch_size=BATCH,
+            num_train_epochs=1,
+            max_length=MAX_LENGTH,
+            warmup_steps=0.1,
+            lr_scheduler_type="cosine",
+            train_sampling_strategy="sequential",
+            **options,
+        )
+        trainer = PreferenceTrainer(
+            model,
+            args=args,
+            train_dataset=Dataset.from_list(rows),
+            processing_class=tokenizer,
+            peft_config=shared.lora(),
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    held_out = getattr(ready, part)
+    sums, counts = answer_logps(trainer.model.eval(), held_out, tokenizer.pad_token_id, given.quick)
+    rank_by = "likelihood" if study.metric == "hr@1" else args.score
+    scores = [_scores(rank_by, s, n, row) for s, n, row in zip(sums, counts, held_out, strict=True)]
+    return {
+        "run": one._asdict(),
+        "correct": [int(s[0] > s[1:].max()) for s in scores],
+        "chosen logp, change": float(
+            np.mean([s[0] - r["ref_chosen_logps"] for s, r in zip(sums, held_out, strict=True)])
+        ),
+        **study.extra(trainer, rows),
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def _in_batches(rows: list[Row], seed: int) -> list[Row]:
+    """Batches of similar length, so that little is padded, in random order."""
+    rng = np.random.default_rng((seed, 8))
+    order = sorted(rng.permutation(len(rows)).tolist(), key=lambda i: len(rows[i]["prompt_ids"]))
+    batches = [order[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+    return [rows[i] for number in rng.permutation(len(batches)) for i in batches[number]]
+
+
+def _scores(rank_by: str, sums: Array, counts: Array, row: Row) -> Array:
+    if rank_by == "log_ratio":
+        sums = sums - np.array([row["ref_chosen_logps"], *row["ref_rejected_logps"]])
+    return sums / (counts if rank_by == "mean_logp" else 1)
+
+
+class Runs:
+    """The finished runs of a study, in files; says how long the rest will take."""
+
+    def __init__(self, study: Study, given: Options) -> None:
+        self.study, self.given = study, given
+        self.folder = _made(given.work / study.name)
+        tuning = (len(LEARNING_RATES) if not given.quick else 1) * len(study.systems)
+        self.left = tuning + len(study.systems) * len(study.settings) * seeds(study, given)
+        self.seconds: list[float] = []
+
+    def __call__(self, one: Run, *, part: str) -> dict[str, Any]:
+        key = _digest([self.study.systems[one.system], one, part, *_recipe(self.study.data, self.given)])
+        path = self.folder / f"{key}.json"
+        self.left -= 1
+        if path.is_file():
+            kept: dict[str, Any] = json.loads(path.read_text())
+            return kept
+        result = run(self.study, one, self.given, part=part)
+        partial = path.with_suffix(".part")
+        partial.write_text(json.dumps(result))
+        partial.replace(path)
+        self.seconds.append(result["seconds"])
+        minutes = self.left * float(np.mean(self.seconds)) / 60
+        print(
+            f"{one}: {self.study.metric} {np.mean(result['correct']):.3f} on {part} rows; {self.left} runs left, "
+            f"about {minutes:.0f} min",
+            flush=True,
+        )
+        return result
+
+
+def tune(study: Study, runs: Runs, given: Options) -> dict[str, float]:
+    """The learning rate of every system: best on the validation rows of the first seed."""
+    chosen = {}
+    for system in study.systems:
+        rates = LEARNING_RATES[-1:] if given.quick else LEARNING_RATES
+        found = {r: np.mean(runs(Run(system, study.tune_on, 0, r), part="validation")["correct"]) for r in rates}
+        chosen[system] = max(rates, key=lambda rate: found[rate])
+    return chosen
+
+
+# --- intervals and verdict -------------------------------------------------------------------------------------------
+
+
+def interval(values: Array, *, draws: int = 2000) -> tuple[float, float, float]:
+    """Mean and 95 % bootstrap interval of (seeds, rows), resampling both; (seeds, 1) resamples seeds only."""
+    rng = np.random.default_rng(0)
+    seeds, rows = values.shape
+    means = [values[rng.integers(seeds, size=seeds)][:, rng.integers(rows, size=rows)].mean() for _ in range(draws)]
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(values.mean()), float(low), float(high)
+
+
+def verdict(differences: Mapping[str, tuple[float, float, float]]) -> tuple[str, str]:
+    """The verdict and what it rests on; see the module's point 4."""
+    told = "; ".join(
+        f"{name}: {mean:+.3f} ({low:+.3f} to {high:+.3f})" for name, (mean, low, high) in differences.items()
+    )
+    if all(low > 0 for _, low, _ in differences.values()):
+        return "holds", f"every difference lies above 0. {told}."
+    if any(high < 0 for _, _, high in differences.values()):
+        return "does not hold", f"a difference lies below 0. {told}."
+    return "undecided", f"some interval holds 0 and none lies below it. {told}."
+
+
+def result_row(system: str, metric: str, values: Array) -> dict[str, Any]:
+    mean, low, high = interval(values)
+    per_seed = [round(float(v), 4) for v in values.mean(1)]
+    return {"system": system, "metric": metric, "mean": mean, "low": low, "high": high, "per_seed": per_seed}
+
+
+def summarise(study: Study, found: Mapping[tuple[str, str], list[dict[str, Any]]]) -> dict[str, Any]:
+    """Rows and verdict from (system, setting) -> the results of all seeds."""
+    correct = {key: np.array([r["correct"] for r in results], float) for key, results in found.items()}
+    rows = []
+    for (system, setting), results in found.items():
+        name = f"{system}, {setting}" if len(study.settings) > 1 else system
+        rows.append(result_row(name, study.metric, correct[system, setting]))
+        for extra in sorted(set(results[0]) - {"run", "correct", "seconds"}):
+            rows.append(result_row(name, extra, np.array([[r[extra]] for r in results])))
+    differences = {}
+    for name, (better, worse, settings) in study.differences.items():
+        values = np.mean([correct[better, s] - correct[worse, s] for s in settings], axis=0)
+        rows.append(result_row(name, f"{study.metric}, difference", values))
+        differences[name] = interval(values)
+    decided, because = verdict(differences)
+    return {"rows": rows, "verdict": decided, "because": because}
+
+
+# --- a script --------------------------------------------------------------------------------------------------------
+
+
+def main(study: Study) -> None:
+    given = _options(study)
+    torch.set_num_threads(1 if given.quick else 2)
+    disable_progress_bars()
+    runs = Runs(study, given)
+    rates = tune(study, runs, given)
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for seed in range(seeds(study, given)):
+        for setting in study.settings:
+            for system in study.systems:
+                result = runs(Run(system, setting, seed, rates[system]), part="test")
+                found.setdefault((system, setting), []).append(result)
+    sizes = study.data.sizes._asdict()
+    chosen = ", ".join(f"{system} {rate:g}" for system, rate in rates.items())
+    result = {
+        "name": study.name,
+        "paper": study.paper,
+        "claim": study.claim,
+        "command": f"python -m benchmarks.claims.{study.name}" + (" --quick" if given.quick else ""),
+        "date": date.today().isoformat(),
+        "hardware": hardware(),
+        "versions": {
+            "python": platform.python_version(),
+            **{p: version(p) for p in ("predilect", "pref-losses", "torch", "trl", "transformers", "peft")},
+        },
+        "data": f"{study.data.words}; rows: {', '.join(f'{n} {part}' for part, n in sizes.items())}; "
+        f"SmolLM2-135M-Instruct in {shared.DTYPE}, LoRA, one epoch, batches of {BATCH}; learning rates: {chosen}",
+        "seeds": list(range(seeds(study, given))),
+        **summarise(study, found),
+    }
+    path = _made(given.output) / f"{study.name}.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"{study.claim}\n{result['verdict']}: {result['because']}\nwritten to {path}")
+
+
+def seeds(study: Study, given: Options) -> int:
+    return 1 if given.quick else study.seeds
+
+
+def _options(study: Study) -> Options:
+    parser = argparse.ArgumentParser(description=study.claim)
+    parser.add_argument("--quick", action="store_true", help="A smoke run on a tiny model; its verdict means nothing.")
+    parser.add_argument("--output", type=Path, help="Folder of the result file; --quick: a temporary one by default.")
+    parser.add_argument(
+        "--work", type=Path, help=f"Folder of finished runs, default {WORK}; --quick: a temporary one."
+    )
+    given = parser.parse_args()
+    spare = Path(tempfile.mkdtemp()) if given.quick else None
+    return Options(given.quick, given.output or spare or RESULTS, given.work or spare or WORK)
+
+
+def _recipe(data: Data, given: Options) -> list[Any]:
+    """What a kept stage or run depends on beside its own options: another recipe, another file."""
+    return [data.name, *data.sizes, data.longest, MAX_LENGTH, SFT_RATE, BATCH, given.quick]
+
+
+def _length(row: Row) -> int:
+    return len(row["prompt_ids"]) + len(row["chosen_ids"]) + sum(map(len, row["rejected_ids"]))
+
+
+def _on_device(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value.to(shared.DEVICE) for name, value in batch.items()}
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

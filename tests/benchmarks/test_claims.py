@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = sorted(p.stem for p in (ROOT / "benchmarks" / "claims").glob("pref_losses_*.py"))
+
+
+@pytest.fixture
+def claims(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks.claims import _claims
+
+    return _claims
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_quick_run_writes_a_result_and_resumes(script: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", f"benchmarks.claims.{script}", "--quick"]
+    command += ["--output", str(tmp_path), "--work", str(tmp_path / "work")]
+    first = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    path = tmp_path / f"{script}.json"
+    result = json.loads(path.read_text())
+    assert result["name"] == script
+    assert result["verdict"] in ("holds", "does not hold", "undecided")
+    assert all(row["low"] <= row["mean"] <= row["high"] for row in result["rows"])
+    assert all(len(row["per_seed"]) == len(result["seeds"]) for row in result["rows"])
+    again = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert "SFT stage" in first
+    assert "SFT stage" not in again
+    assert "learning rate" in first
+    assert "runs left" not in again
+    assert json.loads(path.read_text()) == result
+
+
+@pytest.mark.parametrize(
+    ("intervals", "expected"),
+    [
+        ([(0.2, 0.1, 0.3), (0.3, 0.01, 0.5)], "holds"),
+        ([(0.2, 0.1, 0.3), (0.0, -0.1, 0.1)], "undecided"),
+        ([(0.2, 0.1, 0.3), (-0.2, -0.3, -0.1)], "does not hold"),
+        ([(-0.1, -0.3, 0.1)], "undecided"),
+    ],
+)
+def test_the_verdict_follows_from_the_intervals(
+    claims: Any, intervals: list[tuple[float, float, float]], expected: str
+) -> None:
+    decided, because = claims.verdict({f"A - B{i}": values for i, values in enumerate(intervals)})
+    assert decided == expected
+    assert all(f"A - B{i}: {mean:+.3f}" in because for i, (mean, _, _) in enumerate(intervals))
+
+
+def test_the_interval_resamples_seeds_and_rows(claims: Any) -> None:
+    assert claims.interval(np.full((3, 50), 0.5)) == (0.5, 0.5, 0.5)
+    rows_differ = np.tile(np.arange(100) % 2, (3, 1)).astype(float)
+    mean, low, high = claims.interval(rows_differ)
+    assert mean == 0.5
+    assert 0.37 < low < 0.43 < 0.57 < high < 0.63  # 0.5 +- 1.96 * sqrt(0.25 / 100): rows are resampled jointly
+    seeds_differ = np.repeat([[0.0], [1.0]], 100, axis=1)
+    assert claims.interval(seeds_differ)[1:] == (0.0, 1.0)
+
+
+ROW = {
+    "prompt_ids": [1, 2],
+    "chosen_ids": [3],
+    "rejected_ids": [[4], [5]],
+    "ref_chosen_logps": -1.0,
+    "ref_rejected_logps": [-2.0, -3.0],
+}
+
+
+def test_a_flip_exchanges_answers_and_reference_and_takes_more_at_a_larger_share(claims: Any) -> None:
+    flipped = claims.flips(0.2)(ROW, 0.1)
+    assert (flipped["chosen_ids"], flipped["rejected_ids"]) == ([4], [[3]])
+    assert (flipped["ref_chosen_logps"], flipped["ref_rejected_logps"]) == (-2.0, [-1.0])
+    assert flipped["flipped"]
+    kept = claims.flips(0.2)(ROW, 0.3)
+    assert (kept["chosen_ids"], kept["rejected_ids"], kept["ref_rejected_logps"]) == ([3], [[4]], [-2.0])
+    assert not kept["flipped"]
+    assert claims.flips(0.4)(ROW, 0.3)["flipped"]
+    assert ROW["chosen_ids"] == [3]
+
+
+def test_batches_hold_every_row_once_and_similar_lengths(claims: Any) -> None:
+    rows = [{"id": i, "prompt_ids": [0] * (i * 7 % 40)} for i in range(40)]
+    ordered = claims._in_batches(rows, seed=0)
+    assert sorted(row["id"] for row in ordered) == list(range(40))
+    assert [r["id"] for r in ordered] != [r["id"] for r in claims._in_batches(rows, seed=1)]
+    lengths = np.array([len(row["prompt_ids"]) for row in ordered]).reshape(-1, claims.BATCH)
+    assert (np.ptp(lengths, axis=1) == claims.BATCH - 1).all()
+
+
+def made_up_study(claims: Any) -> Any:
+    data = claims.Data("toy", lambda quick: None, claims.Sizes(1, 1, 1, 1), "toy", 9, lambda rows, rng: rows)
+    return claims.Study(
+        name="toy",
+        paper="",
+        claim="",
+        data=data,
+        systems={"A": {}, "B": {"beta": 1.0}},
+        settings={"as is": lambda row, draw: row},
+        tune_on="as is",
+        differences={"A - B": ("A", "B", ["as is"])},
+    )
+
+
+@pytest.fixture
+def fake_run(claims: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Runs in place of training: A is right everywhere, B nowhere; 3e-4 is the best rate of B, all are equal for A."""
+    seen: list[Any] = []
+
+    def run(study: Any, one: Any, given: Any, *, part: str) -> dict[str, Any]:
+        seen.append((one, part))
+        best = part == "validation" and one.rate == 3e-4
+        return {"run": one._asdict(), "correct": [int(one.system == "A" or best)] * 4, "seconds": 1.0}
+
+    monkeypatch.setattr(claims, "run", run)
+    return seen
+
+
+def test_rates_are_tuned_on_validation_rows_and_finished_runs_are_kept(
+    claims: Any, fake_run: list[Any], tmp_path: Path
+) -> None:
+    study, given = made_up_study(claims), claims.Options(False, tmp_path, tmp_path)
+    rates = claims.tune(study, claims.Runs(study, given), given)
+    assert rates == {"A": min(claims.LEARNING_RATES), "B": 3e-4}
+    assert {part for _, part in fake_run} == {"validation"}
+    assert len(fake_run) == 2 * len(claims.LEARNING_RATES)
+    assert claims.tune(study, claims.Runs(study, given), given) == rates
+    assert len(fake_run) == 2 * len(claims.LEARNING_RATES)  # a second script finds them all
+
+
+def test_the_summary_has_systems_and_differences(claims: Any, fake_run: list[Any], tmp_path: Path) -> None:
+    study, given = made_up_study(claims), claims.Options(False, tmp_path, tmp_path)
+    runs = claims.Runs(study, given)
+    found = {
+        (system, "as is"): [runs(claims.Run(system, "as is", seed, 1e-4), part="test") for seed in range(3)]
+        for system in study.systems
+    }
+    summary = claims.summarise(study, found)
+    assert summary["verdict"] == "holds"
+    assert [(r["system"], r["mean"]) for r in summary["rows"]] == [("A", 1.0), ("B", 0.0), ("A - B", 1.0)]
+    assert summary["rows"][0]["per_seed"] == [1.0, 1.0, 1.0]
+
+
+def test_the_auc_counts_pairs_of_clean_and_flipped(claims: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace as Namespace
+
+    from benchmarks.claims.pref_losses_dr_dpo_flips import weights_auc
+
+    rows = [{"row": i, "flipped": i == 3} for i in range(4)]
+    trainer = Namespace(args=Namespace(reduction="robust"), example_weights={0: 1.0, 1: 2.0, 2: 0.5, 3: 1.0})
+    assert weights_auc(trainer, rows) == {"AUC of the weights": pytest.approx((1 + 0.5) / 3)}
+    assert weights_auc(Namespace(args=Namespace(reduction="mean")), rows) == {}

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_quick_run_writes_every_case(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.speed.preference", "--quick", "--output", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)  # it stops where both sides' losses differ
+    result = json.loads((tmp_path / "preference.json").read_text())
+    assert set(result) == {"name", "command", "date", "hardware", "versions", "data", "rows"}
+    cases = [row["case"] for row in result["rows"]]
+    assert [case.split(",")[0] for case in cases[:5]] == ["K = 1", "K = 1", "K = 3", "K = 7", "K = 15"]
+    assert sum(case.startswith("memory of one example") for case in cases) == 5
+    memory = [row["ours"] for row in result["rows"][5:9]]
+    repeated = [row["baseline"] for row in result["rows"][5:9]]
+    assert memory[3] < 2 * memory[0]  # grows with P + (K + 1) C ...
+    assert repeated[3] > 6 * repeated[0]  # ... and not with (K + 1) (P + C)
