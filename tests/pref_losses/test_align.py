@@ -24,10 +24,25 @@ from pref_losses.align_storage import newest_checkpoint
 from .conftest import preferences
 
 # One process, one thread, float32: what the tiny model needs.
-SMALL = (
-    "--bf16 false --use-cpu --gradient-checkpointing false --report-to none --disable-tqdm true --test-size 6 "
-    "--per-device-train-batch-size 4 --logging-steps 1 --learning-rate 1e-2"
-).split()
+SMALL = [
+    "--bf16",
+    "false",
+    "--use-cpu",
+    "--gradient-checkpointing",
+    "false",
+    "--report-to",
+    "none",
+    "--disable-tqdm",
+    "true",
+    "--test-size",
+    "6",
+    "--per-device-train-batch-size",
+    "4",
+    "--logging-steps",
+    "1",
+    "--learning-rate",
+    "1e-2",
+]
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +68,19 @@ def finished(
 ) -> tuple[Path, dict[str, Any]]:
     """A run with all stages: fine-tuning, flips, LoRA, samples."""
     folder = tmp_path_factory.mktemp("runs") / "dr-dpo"
-    more = "--use-peft --sft-steps 3 --flip-rate 0.4 --samples 3 --max-new-tokens 4 --num-train-epochs 6".split()
+    more = [
+        "--use-peft",
+        "--sft-steps",
+        "3",
+        "--flip-rate",
+        "0.4",
+        "--samples",
+        "3",
+        "--max-new-tokens",
+        "4",
+        "--num-train-epochs",
+        "6",
+    ]
     return folder, run(model_folder, dataset, folder, *more)
 
 
@@ -95,7 +122,19 @@ def test_auc_by_hand() -> None:
 
 def test_finished_runs_are_kept(finished: tuple[Path, dict[str, Any]], model_folder: Path, dataset: Path) -> None:
     folder, metrics = finished
-    more = "--use-peft --sft-steps 3 --flip-rate 0.4 --samples 3 --max-new-tokens 4 --num-train-epochs 6".split()
+    more = [
+        "--use-peft",
+        "--sft-steps",
+        "3",
+        "--flip-rate",
+        "0.4",
+        "--samples",
+        "3",
+        "--max-new-tokens",
+        "4",
+        "--num-train-epochs",
+        "6",
+    ]
     before = (folder / METRICS_FILE).stat().st_mtime_ns
     assert run(model_folder, dataset, folder, *more, "--resume") == metrics
     assert (folder / METRICS_FILE).stat().st_mtime_ns == before
@@ -153,7 +192,18 @@ def test_only_whole_checkpoints_are_continued(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_model(model_folder: Path, dataset: Path, tmp_path: Path) -> None:
     """As a user would: the module, killed hard after a checkpoint, and started again with --resume."""
-    more = "--method alpha-dpo --num-train-epochs 20 --save-steps 7 --flip-rate 0.4 --learning-rate 1e-3".split()
+    more = [
+        "--method",
+        "alpha-dpo",
+        "--num-train-epochs",
+        "20",
+        "--save-steps",
+        "7",
+        "--flip-rate",
+        "0.4",
+        "--learning-rate",
+        "1e-3",
+    ]
     whole = run(model_folder, dataset, tmp_path / "whole", *more)
     command = [
         sys.executable,

@@ -14,10 +14,31 @@ from pref_losses.objective import Objective
 
 from .conftest import preferences
 
-SMALL = (
-    "--bf16 false --use-cpu --gradient-checkpointing false --report-to none --disable-tqdm true --test-size 6 "
-    "--per-device-train-batch-size 4 --logging-steps 1 --learning-rate 1e-2 --max-steps 6 --flip-rate 0.4 --sft-steps 2"
-).split()
+SMALL = [
+    "--bf16",
+    "false",
+    "--use-cpu",
+    "--gradient-checkpointing",
+    "false",
+    "--report-to",
+    "none",
+    "--disable-tqdm",
+    "true",
+    "--test-size",
+    "6",
+    "--per-device-train-batch-size",
+    "4",
+    "--logging-steps",
+    "1",
+    "--learning-rate",
+    "1e-2",
+    "--max-steps",
+    "6",
+    "--flip-rate",
+    "0.4",
+    "--sft-steps",
+    "2",
+]
 
 
 @pytest.fixture(scope="module")

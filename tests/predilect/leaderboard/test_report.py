@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import subprocess
@@ -108,7 +109,7 @@ def test_marks(make_board: MakeBoard) -> None:
 @pytest.mark.parametrize(("low", "high"), [(0, 0.063), (0, 1.0), (0, 0.0), (1, 12), (0, 3e-7), (0, 0.08)])
 def test_ticks_cover_the_range_in_equal_steps(low: float, high: float) -> None:
     ticks = charts.nice_ticks(low, high)
-    steps = {round(b - a, 9) for a, b in zip(ticks, ticks[1:], strict=False)}
+    steps = {round(b - a, 9) for a, b in itertools.pairwise(ticks)}
     assert ticks[0] <= low
     assert ticks[-1] >= high
     assert len(steps) == 1 or max(steps) - min(steps) < 1e-8
@@ -128,7 +129,7 @@ def test_chart_positions(make_board: MakeBoard) -> None:
     assert points["random"]["x"] == 0.0  # 1 ms, the left end: axis from 1 ms to 100 s
     assert points["gru4rec"]["x"] == pytest.approx(100 * (1.3324 + 3) / 5, abs=0.01)
     margin = sorted(p["label_y"] for p in points.values() if p["margin"])
-    assert all(b - a >= 15 for a, b in zip(margin, margin[1:], strict=False))
+    assert all(b - a >= 15 for a, b in itertools.pairwise(margin))
     assert charts.learning_curves(Leaderboard(**{**vars(board), "models": board.failed})) == {}
 
 
@@ -167,16 +168,29 @@ def test_sorting_theme_and_tooltip_in_a_browser(
     make_board: MakeBoard, browser: Callable[[Path], str], tmp_path: Path
 ) -> None:
     script = """<script>
-      const heads = [...document.querySelectorAll("#results thead button")], click = (text) => heads.find((b) => b.textContent === text).click();
-      const order = () => [...document.querySelectorAll("#results tbody th")].map((h) => h.dataset.value).join(" ");
-      const told = [order()];
-      click("coverage@10"); told.push(order()); click("coverage@10"); told.push(order()); click("model"); told.push(order());
-      told.push(document.querySelectorAll("#results th[aria-sort]").length + document.querySelector("#results th[aria-sort]").getAttribute("aria-sort"));
-      document.getElementById("theme").click(); const dark = document.documentElement.dataset.theme;
-      document.getElementById("theme").click(); told.push(dark + " " + document.documentElement.dataset.theme);
-      document.querySelector(".hot").focus(); told.push(document.getElementById("tip").className + " " + document.getElementById("tip").textContent);
-      document.getElementById("previous").click(); told.push(document.getElementById("user").selectedIndex);
-      const out = document.createElement("pre"); out.id = "told"; out.textContent = told.join("|"); document.body.append(out);
+      const heads = [...document.querySelectorAll("#results thead button")], told = [];
+      const order = () => {
+        const names = [...document.querySelectorAll("#results tbody th")].map((h) => h.dataset.value);
+        told.push(names.join(" "));
+      };
+      const click = (text) => { heads.find((b) => b.textContent === text).click(); order(); };
+      order();
+      click("coverage@10");
+      click("coverage@10");
+      click("model");
+      const sorted = document.querySelectorAll("#results th[aria-sort]");
+      told.push(sorted.length + sorted[0].getAttribute("aria-sort"));
+      const theme = () => { document.getElementById("theme").click(); return document.documentElement.dataset.theme; };
+      told.push(theme() + " " + theme());
+      document.querySelector(".hot").focus();
+      const tip = document.getElementById("tip");
+      told.push(tip.className + " " + tip.textContent);
+      document.getElementById("previous").click();
+      told.push(document.getElementById("user").selectedIndex);
+      const out = document.createElement("pre");
+      out.id = "told";
+      out.textContent = told.join("|");
+      document.body.append(out);
     </script></body>"""
     page = tmp_path / "report.html"
     page.write_text(render(make_board()).replace("</body>", script))
@@ -184,8 +198,26 @@ def test_sorting_theme_and_tooltip_in_a_browser(
     told = re.search(r'<pre id="told">(.*?)</pre>', dom, re.DOTALL)
     assert told is not None
     by_ndcg, by_coverage, backwards, by_name, aria, themes, tip, person = told[1].split("|")
-    assert by_ndcg.split() == "sasrec gru4rec nextitnet item-knn recent-popularity popularity random caser".split()
-    assert by_coverage.split() == "random item-knn sasrec gru4rec nextitnet recent-popularity popularity caser".split()
+    assert by_ndcg.split() == [
+        "sasrec",
+        "gru4rec",
+        "nextitnet",
+        "item-knn",
+        "recent-popularity",
+        "popularity",
+        "random",
+        "caser",
+    ]
+    assert by_coverage.split() == [
+        "random",
+        "item-knn",
+        "sasrec",
+        "gru4rec",
+        "nextitnet",
+        "recent-popularity",
+        "popularity",
+        "caser",
+    ]
     assert backwards.split() == [*reversed(by_coverage.split()[:-1]), "caser"]  # failed models stay last
     assert by_name.split() == [*sorted(by_ndcg.split()[:-1]), "caser"]
     assert aria == "1ascending"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,7 +151,7 @@ def test_candidate_protocol(run: Callable[..., Leaderboard], tiny_splits: Any) -
 
 def test_occupied_folder_needs_a_decision(run: Callable[..., Leaderboard], tmp_path: Path) -> None:
     run()
-    with pytest.raises(ValueError, match="--resume.*--output-dir.*--overwrite"):
+    with pytest.raises(ValueError, match=r"--resume.*--output-dir.*--overwrite"):
         run()
     run(overwrite=True)
     assert Next.fitted == 2
@@ -246,7 +246,7 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def kill_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int | None], None]]:
+def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
     """`kill_at(n)`: the n-th file or folder that the run puts in place is not put there, and the run is gone."""
     real, left = os.replace, {"n": -1}
 
@@ -260,7 +260,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int | None], 
         left["n"] = -1 if n is None else n
 
     monkeypatch.setattr(os, "replace", replace)
-    yield arm
+    return arm
 
 
 def test_killed_at_any_write_then_resumed_gives_the_same_numbers(

@@ -23,6 +23,8 @@ _FILE = "recommender.json"
 
 
 class Recommendation(NamedTuple):
+    """One place of a list: the item, its title as a person reads it, and its score, higher is better."""
+
     item_id: int
     title: str
     score: float

@@ -276,7 +276,8 @@ def parse_evaluate(arguments: Sequence[str]) -> EvaluateOptions:
 
 def evaluate_model(options: EvaluateOptions) -> tuple[dict[str, float | None], list[dict[str, Any]]]:
     """Every number that the options ask for, and the sampled answers."""
-    assert options.model is not None and options.reference is not None
+    assert options.model is not None
+    assert options.reference is not None
     test = load_rows(options)[1]
     if test is None:
         raise ValueError("nothing is held out: set --test-size or --test-dataset")

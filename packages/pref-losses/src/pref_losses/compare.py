@@ -19,7 +19,7 @@ from predilect.evaluation.bootstrap import bootstrap_interval, paired_bootstrap
 from predilect.leaderboard.environment import hardware, versions
 from predilect.leaderboard.storage import read_json, write_json, write_text
 from pref_losses import __version__
-from pref_losses.align import METRICS_FILE, Task, prepare_task, prepared_test, read_weights, start_model, train_method
+from pref_losses.align import METRICS_FILE, Task, prepare_task, prepared_test, read_weights, train_method
 from pref_losses.align_evaluate import RUN_FILE, RowScores, row_metrics, score_rows
 from pref_losses.align_models import load_for_training
 from pref_losses.align_options import CompareOptions, LanguageModelConfig, parse_compare

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,6 +15,8 @@ from predilect.configuration import option
 from predilect.leaderboard.config import PROTOCOL, ProtocolConfig
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from predilect.data import Catalogue
 
 
@@ -82,12 +84,12 @@ def require_same_catalogue(fitted: Catalogue, data: Catalogue) -> None:
             told.append(f"{where} {len(items):,} items, such as {catalogue.title(first)!r}")
     told = told or ["both have the same items in another order"]
     raise ValueError(
-        f"the recommender was fitted on {len(fitted):,} items and the prepared data has {len(data):,}: {'; '.join(told)}. "
-        f"Give the data and the options (--data, --k-core) that it was fitted with"
+        f"the recommender was fitted on {len(fitted):,} items and the prepared data has {len(data):,}: "
+        f"{'; '.join(told)}. Give the data and the options (--data, --k-core) that it was fitted with"
     )
 
 
-def _print(console: object, metrics: dict[str, object]) -> None:
+def _print(console: Console, metrics: dict[str, Any]) -> None:
     from rich.table import Table
 
     table = Table(title=str(metrics["recommender"]), title_style="bold", header_style="bold")

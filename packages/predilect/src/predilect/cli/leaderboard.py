@@ -32,7 +32,7 @@ def leaderboard(config: LeaderboardConfig) -> None:
         console.print("\nStopped. Finished models are kept; continue with --resume.", style="yellow")
         raise typer.Exit(130) from None
     console.print()
-    console.print(results_table(board))
+    console.print(results_table(board, console.width))
     for model in board.failed:
         console.print(f"{model.name} failed: {model.error}", style="red", markup=False, highlight=False)
     _write_pages(board, config, console)

@@ -106,7 +106,7 @@ def _assignment(text: str, flag: str, nested: bool) -> dict[str, Any]:
 def _parameter(field: dataclasses.Field[Any], annotation: Any) -> inspect.Parameter:
     kind, optional = without_none(annotation)
     origin = typing.get_origin(kind)
-    default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+    default: Any = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
     flags = [_flag(field.name)]
     if kind is bool:
         flags = [f"{flags[0]}/--no-{flags[0].removeprefix('--')}"]

@@ -16,10 +16,10 @@ _PARTS = {"train": "train", "validation": "valid", "test": "test"}
 
 
 def write_recbole(data: RecDataset, folder: Path) -> None:
-    """Write `NAME.inter` and `NAME.item`, or `NAME.train.inter`, `.valid.inter`, `.test.inter` where the data has a split.
+    """Write `NAME.item`, and `NAME.inter` or, where the data has a split, `NAME.{train,valid,test}.inter`.
 
-    Items keep their raw ids, users their dense ones. The format separates fields by tabs and words by spaces and has no
-    escape: tabs and line ends in a title become a space, spaces in a category become `_`. An `event` column is not
+    Items keep their raw ids, users their dense ones. The format separates fields by tabs and words by spaces and has
+    no escape: tabs and line ends in a title become a space, spaces in a category become `_`. An `event` column is not
     part of the format and is left out.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -43,5 +43,5 @@ def recommend(
         categories = ", ".join(recommender.catalogue.categories[r.item_id - 1])
         table.add_row(str(place), Text(r.title), Text(categories, style="dim"), f"{r.score:.3f}")
     console = Console()
-    console.print(Text("after " + ", ".join(t["title"] for t in took)))
+    console.print(Text("after " + ", ".join(map(recommender.catalogue.title, history))))
     console.print(table)

@@ -1,4 +1,4 @@
-"""Geometry of the report's charts: x in percent of the plot's width, y in pixels, so that text keeps its size on any screen."""
+"""Geometry of the report's charts: x in percent of the width, y in pixels, so that text keeps its size."""
 
 from __future__ import annotations
 
@@ -90,9 +90,9 @@ def learning_curves(board: Leaderboard) -> dict[str, Any]:
     styles = series(board)
 
     def at(epoch: float) -> float:
-        return round(100 * (epoch - first) / max(last - first, 1), 3)
+        return float(round(100 * (epoch - first) / max(last - first, 1), 3))
 
-    lines = []
+    lines: list[dict[str, Any]] = []
     for name, curve in curves.items():
         points = [
             {"x": at(r["epoch"]), "y": _y(r[HEADLINE], 0, y_ticks[-1]), **r, "value": r[HEADLINE]} for r in curve
@@ -115,8 +115,9 @@ def learning_curves(board: Leaderboard) -> dict[str, Any]:
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
     """Round numbers from at most `low` to at least `high`, about `count` of them.
 
-    >>> nice_ticks(0, 0.063)
-    [0.0, 0.02, 0.04, 0.06, 0.08]
+    Examples:
+        >>> nice_ticks(0, 0.063)
+        [0.0, 0.02, 0.04, 0.06, 0.08]
     """
     if not high > low:
         high = low + 1.0
@@ -142,7 +143,7 @@ def _place_labels(points: list[dict[str, Any]]) -> None:
 
 
 def _spread(labels: Sequence[dict[str, Any]]) -> None:
-    """Move labels that would overlap apart, downwards in the order of their marks; then up where they leave the plot."""
+    """Move apart labels that would overlap: down, in the order of their marks; then up where they leave the plot."""
     ordered = sorted(labels, key=lambda label: label["y"])
     floor = -math.inf
     for label in ordered:
@@ -167,8 +168,9 @@ def _duration(seconds: float) -> str:
 def duration(seconds: float) -> str:
     """Seconds as a person says them: 41 ms, 3.2 s, 1 min 05 s.
 
-    >>> duration(0.041), duration(0.416), duration(3.21), duration(65), duration(3700)
-    ('41 ms', '0.42 s', '3.2 s', '1 min 05 s', '1 h 01 min')
+    Examples:
+        >>> duration(0.041), duration(0.416), duration(3.21), duration(65), duration(3700)
+        ('41 ms', '0.42 s', '3.2 s', '1 min 05 s', '1 h 01 min')
     """
     if seconds < 0.0995:
         return f"{seconds * 1000:.0f} ms"

@@ -31,9 +31,9 @@ def run_leaderboard(
 ) -> Leaderboard:
     """Fit and rank every chosen recommender under one protocol, and write what was found to `config.output_dir`.
 
-    The folder holds `results.json`, `config.yaml`, and per model `models/<name>/` with its result, the rank of every test
-    row and the fitted recommender. All of it is written so that a killed run can be resumed: `config.resume` keeps finished
-    models, continues the interrupted one from its checkpoint, and gives the numbers of an unbroken run.
+    The folder holds `results.json`, `config.yaml`, and per model `models/<name>/` with its result, the rank of every
+    test row and the fitted recommender. All of it is written so that a killed run can be resumed: `config.resume`
+    keeps finished models, continues the interrupted one from its checkpoint, and gives the numbers of an unbroken run.
 
     Args:
         config: the run.
@@ -74,7 +74,7 @@ def _model_config(name: str, config: LeaderboardConfig) -> Any:
 
     kind: type[Recommender] = recommender_class(name)
     base: Any = kind.config_class(seed=config.seed)
-    if config.quick and hasattr(base, "quick"):  # counting methods have nothing to shorten
+    if config.quick:
         base = base.quick()
     values = {**plain(base), **config.recommenders.get(name, {})}
     return make_config(kind.config_class, values, source=f"recommenders.{name}")
@@ -121,8 +121,8 @@ def _open(config: LeaderboardConfig, fingerprint: dict[str, Any]) -> None:
     if before is not None and before != fingerprint:
         told = "; ".join(differences(before, fingerprint))
         raise ValueError(
-            f"{config.output_dir} holds another run ({told}), which cannot be resumed with these options: restore them, "
-            f"choose another --output-dir, or throw it away with --overwrite"
+            f"{config.output_dir} holds another run ({told}), which cannot be resumed with these options: restore "
+            f"them, choose another --output-dir, or throw it away with --overwrite"
         )
     write_json(path, fingerprint)
     _write_config(config)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -10,27 +14,47 @@ from predilect.leaderboard.report import best_values, mark, metric_columns, numb
 from predilect.leaderboard.results import HEADLINE, Leaderboard, ModelResult
 
 _SHARES = ("coverage@10", "valid_ratio")
+_UNBOUND = Console(width=10_000)
+_COSTS = ("parameters", "fit", "rank")
+_LAST_TO_GO = (HEADLINE, "hr@10", "fit", "coverage@10", "mrr", "hr@1")  # where the screen is narrow
 
 
-def results_table(board: Leaderboard) -> Table:
-    """One row per model, best first; the best value of each column is bold, failed models come last with their reason."""
-    columns = metric_columns(board)
-    baseline = board.best_baseline
-    caption = ["ndcg@10 with its 95 % interval, bootstrap over users"]
-    if baseline is not None:
-        caption.append(
-            f"against {baseline.name}, the best method without training: ▲ better ▼ worse ≈ within the noise"
-        )
-    title = f"{board.protocol['data']}, {board.protocol['strategy']} split" + (
-        " (quick)" if board.config["quick"] else ""
-    )
+def results_table(board: Leaderboard, width: int | None = None) -> Table:
+    """One row per model, best first, the best value of each column bold; failed models last, with the reason.
+
+    Args:
+        board: the leaderboard.
+        width: of the screen, in characters; columns that do not fit are left out, and the caption says so.
+    """
+    columns = [*metric_columns(board), *_COSTS]
+    by_need = sorted(columns, key=lambda c: _LAST_TO_GO.index(c) if c in _LAST_TO_GO else len(_LAST_TO_GO))
+    for kept in range(len(columns), 0, -1):
+        table = _table(board, [c for c in columns if c in by_need[:kept]], complete=kept == len(columns))
+        if width is None or Measurement.get(_UNBOUND, _UNBOUND.options, table).maximum <= width:
+            break
+    return table
+
+
+def _table(board: Leaderboard, columns: Sequence[str], *, complete: bool) -> Table:
+    caption = [f"{HEADLINE} with its 95 % interval, bootstrap over users"]
+    if (baseline := board.best_baseline) is not None:
+        caption += [
+            f"against {baseline.name}, the best method without training:",
+            "▲ better ▼ worse ≈ within the noise",
+        ]
+    if not complete:
+        caption.append("more columns on a wider screen, all in results.json")
+    title = f"{board.protocol['data']}, {board.protocol['strategy']} split"
+    title += " (quick)" if board.config["quick"] else ""
     table = Table(title=title, caption="\n".join(caption), title_style="bold", header_style="bold")
     table.add_column("model", no_wrap=True)
-    for name in [*columns, "parameters", "fit", "rank"]:
+    for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     best = best_values(board)
     for model in board.ranked:
-        table.add_row(model.name, *(_cell(board, model, name, best[name]) for name in columns), *_costs(model))
+        costs = dict(zip(_COSTS, _costs(model), strict=True))
+        cells = [costs[c] if c in costs else _cell(board, model, c, best[c]) for c in columns]
+        table.add_row(model.name, *cells)
     for model in board.failed:
         table.add_row(Text(model.name, style="red"), Text("failed", style="red"))
     return table

@@ -18,8 +18,8 @@ class TrainingLog(TrainerCallback):
 
     Args:
         path: JSON file of the records.
-        tell: called with each new record: `epoch`, `epochs`, `ndcg@10`, `seconds` since the fit began, without the time
-            between an interruption and its resumption.
+        tell: called with each new record: `epoch`, `epochs`, `ndcg@10`, `seconds` since the fit began, without the
+            time between an interruption and its resumption.
     """
 
     def __init__(self, path: Path, tell: Callable[[dict[str, Any]], None]) -> None:

@@ -47,9 +47,10 @@ class Caser(SequentialModel):
     `SequentialModel`); one next item as target; no ReLU on the state, which would keep half of the directions of the
     shared embeddings out of reach.
 
-    >>> model = Caser(CaserConfig(num_items=5, hidden_size=8))
-    >>> model.last_state(torch.tensor([[3, 1]])).shape
-    torch.Size([1, 8])
+    Examples:
+        >>> model = Caser(CaserConfig(num_items=5, hidden_size=8))
+        >>> model.last_state(torch.tensor([[3, 1]])).shape
+        torch.Size([1, 8])
     """
 
     config_class = CaserConfig

@@ -33,9 +33,10 @@ class GRU4Rec(SequentialModel):
     `SequentialModel`); batches of histories in place of session-parallel mini-batches; item embeddings shared by input
     and output.
 
-    >>> model = GRU4Rec(GRU4RecConfig(num_items=5, hidden_size=8))
-    >>> model.scores(torch.tensor([[0, 3, 1]])).shape
-    torch.Size([1, 5])
+    Examples:
+        >>> model = GRU4Rec(GRU4RecConfig(num_items=5, hidden_size=8))
+        >>> model.scores(torch.tensor([[0, 3, 1]])).shape
+        torch.Size([1, 5])
     """
 
     config_class = GRU4RecConfig

@@ -86,9 +86,10 @@ class NextItNet(SequentialModel):
     of the split) rather than on all positions of a sequence at once; dropout; item embeddings shared by input and
     output.
 
-    >>> model = NextItNet(NextItNetConfig(num_items=5, hidden_size=8))
-    >>> model.encode(torch.tensor([[0, 3, 1]])).shape
-    torch.Size([1, 3, 8])
+    Examples:
+        >>> model = NextItNet(NextItNetConfig(num_items=5, hidden_size=8))
+        >>> model.encode(torch.tensor([[0, 3, 1]])).shape
+        torch.Size([1, 3, 8])
     """
 
     config_class = NextItNetConfig

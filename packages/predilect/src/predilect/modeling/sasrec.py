@@ -76,9 +76,10 @@ class SASRec(SequentialModel):
     the heads; keys and values are normalised like queries (the paper's text; the authors' code normalises queries
     only).
 
-    >>> model = SASRec(SASRecConfig(num_items=5, hidden_size=8))
-    >>> model.item_embeddings.shape
-    torch.Size([6, 8])
+    Examples:
+        >>> model = SASRec(SASRecConfig(num_items=5, hidden_size=8))
+        >>> model.item_embeddings.shape
+        torch.Size([6, 8])
     """
 
     config_class = SASRecConfig

@@ -82,13 +82,12 @@ class SoftTokenCausalLM(PreTrainedModel):
         ValueError: names that do not fit together, an unknown projector or tuning, or an adapter that adds virtual
             tokens.
 
-    Example:
-        Examples:
-            >>> from predilect.tokenization import SoftTokens
-            >>> def read_items(lm, tokenizer, item_vectors):            # (n, 64): one vector per "<|item|>" in the prompts
-            ...     model = SoftTokenCausalLM(lm, tokenizer, SoftTokens({"item": 1}), input_sizes={"item": 64})
-            ...     prompts = tokenizer(["Next after Heat <|item|> is"], return_tensors="pt")
-            ...     return model.generate(**prompts, vectors={"item": item_vectors}, max_new_tokens=20)
+    Examples:
+        >>> from predilect.tokenization import SoftTokens
+        >>> def read_items(lm, tokenizer, item_vectors):            # (n, 64): one vector per "<|item|>" in the prompts
+        ...     model = SoftTokenCausalLM(lm, tokenizer, SoftTokens({"item": 1}), input_sizes={"item": 64})
+        ...     prompts = tokenizer(["Next after Heat <|item|> is"], return_tensors="pt")
+        ...     return model.generate(**prompts, vectors={"item": item_vectors}, max_new_tokens=20)
     """
 
     config_class = SoftTokenConfig
