@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from predilect.leaderboard import charts
 from predilect.leaderboard.results import HEADLINE, Leaderboard
 
 if TYPE_CHECKING:
@@ -61,16 +62,24 @@ def _ranking(axes: Axes, board: Leaderboard) -> None:
 
 
 def _accuracy_time(axes: Axes, board: Leaderboard) -> None:
-    colours = _colours(board)
-    for m in board.ranked:
-        seconds = max(m.fit_seconds, 0.001)
-        axes.plot(seconds, m.headline, "s" if m.is_baseline else "o", color=colours[m.name], markersize=8)
-        axes.annotate(m.name, (seconds, m.headline), xytext=(7, 4), textcoords="offset points", fontsize=8)
-    axes.set_xscale("log")
-    axes.set_ylim(bottom=0)
+    colours, chart = _colours(board), charts.accuracy_and_time(board)
+    top = float(chart["y_ticks"][-1]["label"])
+    axes.set(xscale="log", ylim=(0, top), xlabel="seconds of training", ylabel=HEADLINE)
     axes.grid(alpha=0.3)
-    axes.set_xlabel("seconds of training")
-    axes.set_ylabel(HEADLINE)
+    for m, point in zip(board.ranked, chart["points"], strict=True):
+        seconds, label = max(m.fit_seconds, 0.001), top * (1 - point["label_y"] / charts.HEIGHT)
+        axes.plot(seconds, m.headline, "s" if m.is_baseline else "o", color=colours[m.name], markersize=8)
+        line = {"arrowstyle": "-", "color": colours[m.name], "alpha": 0.4} if point["margin"] else None
+        place: Any = (1.02, label / top) if point["margin"] else (seconds, label)
+        axes.annotate(
+            m.name if point["margin"] else f"   {m.name}",
+            (seconds, m.headline),
+            xytext=place,
+            textcoords="axes fraction" if point["margin"] else "data",
+            va="center",
+            fontsize=8,
+            arrowprops=line,
+        )
 
 
 def _learning_curves(axes: Axes, board: Leaderboard) -> None:
