@@ -7,10 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from predilect.cli import app
+
+ORDINALS = (
+    "First Second Third Fourth Fifth Sixth Seventh Eighth Ninth Tenth Eleventh Twelfth Thirteenth Fourteenth "
+    "Fifteenth Sixteenth Seventeenth Eighteenth Nineteenth Twentieth"
+)
 
 
 @pytest.fixture(scope="session")
@@ -34,14 +38,8 @@ def log_file(planted_log: dict[str, list[int]], tmp_path_factory: pytest.TempPat
     with (folder / "items.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["item_id", "title"])
-        writer.writerows([i, f"Ring of the {word} Hour"] for i, word in enumerate(WORDS, start=1))
+        writer.writerows([i, f"Ring of the {word} Hour"] for i, word in enumerate(ORDINALS.split(), start=1))
     return folder
-
-
-WORDS = (
-    "First Second Third Fourth Fifth Sixth Seventh Eighth Ninth Tenth Eleventh Twelfth Thirteenth Fourteenth Fifteenth "
-    "Sixteenth Seventeenth Eighteenth Nineteenth Twentieth"
-).split()
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,10 @@ from importlib.metadata import EntryPoint
 
 import pytest
 import typer
-from click.testing import Result
+from typer.testing import Result
 
 from predilect import __version__
-from predilect.cli import app as app_module
+from predilect.cli import root
 
 Run = Callable[..., Result]
 COMMANDS = ["leaderboard", "evaluate", "recommend", "data"]
@@ -29,7 +29,7 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], None]:
                     raise loads
                 return loads
 
-        monkeypatch.setattr(app_module, "entry_points", lambda group: [Entry()] if group == app_module.PLUGINS else [])
+        monkeypatch.setattr(root, "entry_points", lambda group: [Entry()] if group == root.PLUGINS else [])
 
     return install
 
@@ -113,6 +113,6 @@ def test_users_errors_are_one_message_and_bugs_keep_their_traceback(
 def test_entry_points_of_this_workspace_load() -> None:
     from importlib.metadata import entry_points
 
-    for entry in entry_points(group=app_module.PLUGINS):
+    for entry in entry_points(group=root.PLUGINS):
         assert isinstance(entry, EntryPoint)
-        assert app_module._load(entry) is not None, entry
+        assert root._load(entry) is not None, entry

@@ -510,7 +510,7 @@ def test_real_sessions_with_an_official_split(data_dir: DataDir) -> None:
     [
         ({"name_or_path": "movietweeting-100k"}, r"did you mean movietweetings-100k"),
         ({"name_or_path": "zzz"}, r"packaged are movietweetings-100k; files are read as movielens-100k"),
-        ({"name_or_path": "kuairec"}, r"does not come with the package: pass the folder that holds it, from https"),
+        ({"name_or_path": "kuairec"}, r"no file or folder .kuairec.: pass the folder that holds it, from https"),
         ({"format": "table"}, "packaged data set"),
         ({"columns": {"user_id": "u"}}, "packaged data set"),
     ],

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from predilect._lazy import attach
 
 if TYPE_CHECKING:
-    from predilect.cli.app import app as app
-    from predilect.cli.app import main as main
     from predilect.cli.options import config_command as config_command
+    from predilect.cli.root import app as app
+    from predilect.cli.root import main as main
 
 __all__ = ["app", "config_command", "main"]
 
 # Lazy, because a plug-in that imports `predilect.cli.options` must not set off the loading of plug-ins.
 __getattr__, __dir__ = attach(
     __name__,
-    {"app": "predilect.cli.app", "main": "predilect.cli.app", "config_command": "predilect.cli.options"},
+    {"app": "predilect.cli.root", "main": "predilect.cli.root", "config_command": "predilect.cli.options"},
 )

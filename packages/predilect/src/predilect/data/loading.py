@@ -85,9 +85,10 @@ def _reader(path: Path, name: str | None) -> Reader:
 
 
 def _not_found(name: str) -> str:
-    if name in READERS:
-        return f"{name} does not come with the package: pass the folder that holds it, from {READERS[name].where}"
     close = difflib.get_close_matches(name, [*_PACKAGED, *READERS], n=3, cutoff=0.5)
+    if name in READERS:
+        packaged = next((f" (packaged is {c})" for c in close if c in _PACKAGED), "")
+        return f"no file or folder {name!r}{packaged}: pass the folder that holds it, from {READERS[name].where}"
     hint = f" (did you mean {', '.join(close)}?)" if close else ""
     names = f"packaged are {', '.join(available_data())}; files are read as {', '.join(READERS)}"
     return f"no data set and no file or folder {name!r}{hint}: {names}"

@@ -114,7 +114,3 @@ app.add_typer(data.app, name="data")
 def main() -> None:
     """Entry point of the console script."""
     app(prog_name="predilect")
-
-
-if __name__ == "__main__":
-    main()
