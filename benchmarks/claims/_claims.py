@@ -317,11 +317,11 @@ def _scores(rank_by: str, sums: Array, counts: Array, row: Row) -> Array:
 
 
 class Runs:
-    """The finished runs of a study, in files; says how long the rest will take."""
+    """The finished runs of a study, in files beside its result; says how long the rest will take."""
 
     def __init__(self, study: Study, given: Options) -> None:
         self.study, self.given = study, given
-        self.folder = _made(given.work / study.name)
+        self.folder = _made(given.output / "runs" / study.name)  # beside the result: its evidence, row by row
         tuning = (len(LEARNING_RATES) if not given.quick else 1) * len(study.systems)
         self.left = tuning + len(study.systems) * len(study.settings) * seeds(study, given)
         self.seconds: list[float] = []
@@ -452,7 +452,7 @@ def _options(study: Study) -> Options:
     parser.add_argument("--quick", action="store_true", help="A smoke run on a tiny model; its verdict means nothing.")
     parser.add_argument("--output", type=Path, help="Folder of the result file; --quick: a temporary one by default.")
     parser.add_argument(
-        "--work", type=Path, help=f"Folder of finished runs, default {WORK}; --quick: a temporary one."
+        "--work", type=Path, help=f"Folder of the SFT models, default {WORK}; --quick: a temporary one."
     )
     given = parser.parse_args()
     spare = Path(tempfile.mkdtemp()) if given.quick else None
