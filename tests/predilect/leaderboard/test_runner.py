@@ -123,7 +123,8 @@ def test_results(run: Callable[..., Leaderboard], tmp_path: Path, tiny_splits: A
     assert [c["step"] for c in written["counts"]] == [c.step for c in tiny_splits.counts]
     assert written["config"]["seed"] == 0
     assert {"ndcg@10", "ndcg@10_low", "ndcg@10_high", "coverage@10"} <= set(written["models"][0]["metrics"])
-    assert written["comparisons"][0]["model"] == "next"
+    against = {(c["model"], c["other"]): c["difference"] for c in written["comparisons"]}
+    assert against["next", "flat"] == -against["flat", "next"] > 0
     loaded = Leaderboard.load(tmp_path / "run")
     assert loaded.to_dict() == board.to_dict() == json.loads(json.dumps(board.to_dict()))
     rows = pq.read_table(tmp_path / "run" / "models" / "next" / "rows.parquet")

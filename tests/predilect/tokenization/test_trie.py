@@ -196,7 +196,7 @@ def test_beams_are_the_best_titles(tokenizer: Any, tiny_lm: Any) -> None:
     for item_id in range(1, len(TITLES) + 1):
         ids = torch.tensor(trie.sequence(item_id))
         logps = tiny_lm(torch.cat([prompt[0], ids])[None]).logits[0].log_softmax(-1)
-        scores[item_id] = float(logps[torch.arange(len(ids)) + prompt.shape[1] - 1, ids].sum())
+        scores[item_id] = logps[torch.arange(len(ids)) + prompt.shape[1] - 1, ids].sum().item()
     best = sorted(set(scores) - {3}, key=lambda i: -scores[i])
     assert [trie.decode(row)[0] for row in out[:, prompt.shape[1] :]] == best
 
