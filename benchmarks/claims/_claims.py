@@ -410,7 +410,8 @@ def summarise(study: Study, found: Mapping[tuple[str, str], list[dict[str, Any]]
 
 def main(study: Study) -> None:
     given = _options(study)
-    torch.set_num_threads(1 if given.quick else 2)
+    if given.quick:
+        torch.set_num_threads(1)
     disable_progress_bars()
     runs = Runs(study, given)
     rates = tune(study, runs, given)

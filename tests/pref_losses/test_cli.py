@@ -9,23 +9,17 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from predilect.cli.app import app
+from predilect.cli import app
 
 runner = CliRunner()
 
 
 @pytest.fixture
 def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
-    import pref_losses.align
-    import pref_losses.align_evaluate
-    import pref_losses.compare
+    from pref_losses.align import compare, evaluate, run
 
     calls: list[tuple[str, list[str]]] = []
-    for name, module in (
-        ("train", pref_losses.align),
-        ("compare", pref_losses.compare),
-        ("evaluate", pref_losses.align_evaluate),
-    ):
+    for name, module in (("train", run), ("compare", compare), ("evaluate", evaluate)):
         monkeypatch.setattr(module, "main", lambda given, n=name: calls.append((n, list(given))))
     return calls
 
@@ -66,7 +60,7 @@ def test_presets_are_listed() -> None:
 
 def test_the_help_imports_nothing_heavy() -> None:
     script = (
-        "import sys; from typer.testing import CliRunner; from predilect.cli.app import app\n"
+        "import sys; from typer.testing import CliRunner; from predilect.cli import app\n"
         "assert CliRunner().invoke(app, ['align', '--help']).exit_code == 0\n"
         "print([m for m in ('torch', 'transformers', 'trl', 'datasets', 'rich.markdown') if m in sys.modules])"
     )

@@ -32,6 +32,9 @@ RELIED_UPON = {
     "DPOTrainer._total_train_tokens": "running count behind num_tokens",
     "DPOTrainer._tag_names": "tags of the model card; also _name and _paper",
     "DPOTrainer without ref_model": "loads none where log-probs are precomputed; an adapter is copied as 'ref'",
+    "DPOTrainer._precompute_engine": "of DeepSpeed, kept from one data set to the next",
+    "Trainer._signature_columns": "the columns that reach the collator",
+    "Trainer._prepare_inputs": "moves a batch to the device, and leaves what is no tensor as it is",
     "Trainer.get_batch_samples": "fetches the micro-batches of one optimizer step, before any is trained on",
     "Trainer.current_gradient_accumulation_steps": "how many they are, what training_step divides by",
     "TrainerState.stateful_callbacks": "the state of every ExportableState callback, also from a checkpoint",
@@ -52,6 +55,16 @@ def pad_token_id(tokenizer: Any, args: DPOConfig) -> int:
     if found is None:
         raise ValueError(f"the pad token {token!r} is not in the tokenizer's vocabulary: set pad_token to one that is")
     return int(found)
+
+
+def keep_columns(trainer: Any, names: list[str]) -> None:
+    """The columns of the data that reach the collator."""
+    trainer._signature_columns = names
+
+
+def on_device(trainer: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the batch where the model is."""
+    return dict(trainer._prepare_inputs(batch))
 
 
 @contextmanager
@@ -141,17 +154,17 @@ def log_metrics(trainer: Any, mode: str, values: Mapping[str, Tensor], inputs: M
     """Add the mean over all processes of every value, a scalar or one number per example or pair, to what the trainer
     logs next.
     """
-    names = [name for name, value in values.items() if value.numel()]
     pairs = torch.stack(
         [
-            torch.stack([values[n].float().sum(), values[n].new_tensor(values[n].numel(), dtype=torch.float32)])
-            for n in names
+            torch.stack([value.float().sum(), value.new_tensor(value.numel(), dtype=torch.float32)])
+            for value in values.values()
         ]
     )
     if trainer.accelerator.num_processes > 1:
         pairs = trainer.accelerator.reduce(pairs, "sum")
-    for name, (total, count) in zip(names, pairs.tolist(), strict=True):
-        trainer._metrics[mode][name].append(total / count)
+    for name, (total, count) in zip(values, pairs.tolist(), strict=True):
+        if count:  # no process has a flipped pair, say
+            trainer._metrics[mode][name].append(total / count)
     if mode == "train":
         tokens = (inputs["attention_mask"] > 0) if "attention_mask" in inputs else (inputs["segment_ids"] >= 0)
         trainer._total_train_tokens += int(trainer.accelerator.reduce(tokens.sum(), "sum"))

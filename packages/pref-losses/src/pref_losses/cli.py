@@ -28,14 +28,14 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     help="Align a language model with preferences: alpha-DPO, beta-DPO, Dr. DPO, Softmax-DPO and their relatives.\n\n"
-    "predilect align --method alpha-dpo --model MODEL --dataset DATA [--preset NAME] [--config FILE.yaml] [--use-peft]",
+    "predilect align --method METHOD --model MODEL --dataset DATA [--preset NAME] [--config FILE.yaml] [--use-peft]",
 )
 
 
 @app.command(TRAIN, context_settings=_ARGUMENTS, add_help_option=False)
 def _train(context: typer.Context) -> None:
     """Train one model; the default. `predilect align train --help` lists every option."""
-    from pref_losses.align import main
+    from pref_losses.align.run import main
 
     main(context.args)
 
@@ -43,7 +43,7 @@ def _train(context: typer.Context) -> None:
 @app.command("compare", context_settings=_ARGUMENTS, add_help_option=False)
 def _compare(context: typer.Context) -> None:
     """Train several methods on the same data: one table and plots."""
-    from pref_losses.compare import main
+    from pref_losses.align.compare import main
 
     main(context.args)
 
@@ -51,7 +51,7 @@ def _compare(context: typer.Context) -> None:
 @app.command("evaluate", context_settings=_ARGUMENTS, add_help_option=False)
 def _evaluate(context: typer.Context) -> None:
     """Measure a trained model: accuracy, margin, KL, length bias, win rate."""
-    from pref_losses.align_evaluate import main
+    from pref_losses.align.evaluate import main
 
     main(context.args)
 
@@ -59,6 +59,6 @@ def _evaluate(context: typer.Context) -> None:
 @app.command("presets")
 def _presets() -> None:
     """The papers' hyper-parameters that `--preset` knows."""
-    from pref_losses.align_presets import describe_presets
+    from pref_losses.align.presets import describe_presets
 
     typer.echo(describe_presets())

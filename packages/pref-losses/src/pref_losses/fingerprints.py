@@ -35,5 +35,5 @@ def model_fingerprint(model: torch.nn.Module) -> str:
         if names and "base_layer" not in parts and any(adapter in parts for adapter in names if adapter != "ref"):
             continue
         digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
-        digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(weight.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -164,6 +164,8 @@ def robust_mean(losses: Tensor, beta_prime: float) -> Tensor:
     """
     if not beta_prime > 0:
         raise ValueError(f"beta_prime must be positive (got {beta_prime})")
+    if math.isinf(beta_prime):
+        return losses.mean()
     least = losses.detach().min()
     distance = (losses - least) / beta_prime
     excess = torch.expm1(-distance).mean()
@@ -220,6 +222,16 @@ def alpha_dpo_loss(
         LossOutput; the diagnostics hold `z` too.
 
     Source: arXiv 2410.10148, eq. of L_alpha-DPO; the authors' `simpo_trainer.py` for the convention.
+
+    Raises:
+        ValueError: shapes that do not fit together, an empty batch, or a hyper-parameter out of range.
+
+    Examples:
+        >>> chosen, rejected = torch.tensor([-1.0, -1.2, -0.8, -1.5]), torch.tensor([-1.4, -1.1, -1.3, -1.6])
+        >>> ref_chosen, ref_rejected = torch.tensor([-1.1, -1.0, -1.0, -1.4]), torch.tensor([-1.3, -1.2, -1.2, -1.7])
+        >>> out = alpha_dpo_loss(chosen, rejected, ref_chosen, ref_rejected, beta=10, alpha=0.2)
+        >>> round(out.loss.item(), 4)
+        1.9398
     """
     pc, pr, rc, rr = _inputs(policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps)
     gaps = preference_gaps(pc - rc, pr - rr)
@@ -269,6 +281,16 @@ def beta_dpo_loss(
         LossOutput; the diagnostics hold `kept` (B,) too.
 
     Source: arXiv 2407.08639; the authors' `trainers.py` for order and convention.
+
+    Raises:
+        ValueError: shapes that do not fit together, an empty batch, or a hyper-parameter out of range.
+
+    Examples:
+        >>> gaps, zero = torch.tensor([0.5, 1.5, -0.5]), torch.zeros(3)
+        >>> usual = Moments(torch.tensor(1.0), torch.tensor(1.5))
+        >>> out = beta_dpo_loss(gaps, zero, zero, zero, beta=0.1, alpha=0.6, keep=1.0, moments=usual)
+        >>> round(out.diagnostics["beta"].item(), 4), round(out.loss.item(), 4)
+        (0.07, 0.6762)
     """
     pc, pr, rc, rr = _inputs(policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps)
     if convention not in ("code", "paper"):
@@ -307,6 +329,15 @@ def dr_dpo_loss(
         beta_prime: trust in the pairs, > 0; large: DPO; small: the best fitted pairs only.
 
     Source: arXiv 2407.07880, eq. of L_DrDPO.
+
+    Raises:
+        ValueError: shapes that do not fit together, an empty batch, or a hyper-parameter out of range.
+
+    Examples:
+        >>> gaps, zero = torch.tensor([0.3, -0.5, 2.0, -3.0]), torch.zeros(4)
+        >>> out = dr_dpo_loss(gaps, zero, zero, zero, beta=1.0, beta_prime=1.0)
+        >>> round(out.loss.item(), 4), [round(w, 2) for w in out.diagnostics["weights"].tolist()]
+        (0.7549, [1.22, 0.8, 1.87, 0.1])
     """
     pc, pr, rc, rr = _inputs(policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps)
     losses = sigmoid_link(beta * preference_gaps(pc - rc, pr - rr))
@@ -338,6 +369,15 @@ def softmax_dpo_loss(
         rejected_mask: (B, K) bool, False where an example has fewer rejected answers.
 
     Source: arXiv 2406.09215, eq. of L_S-DPO. The authors' `log(sum(exp))` overflows; ours does not.
+
+    Raises:
+        ValueError: shapes that do not fit together, an empty batch, or a hyper-parameter out of range.
+
+    Examples:
+        >>> chosen, rejected = torch.tensor([0.7]), torch.tensor([[0.1, -0.4, 1.2]])
+        >>> out = softmax_dpo_loss(chosen, rejected, torch.zeros(1), torch.zeros(1, 3))
+        >>> round(out.loss.item(), 4)
+        1.2614
     """
     pc, pr, rc, rr = _inputs(policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps)
     losses = softmax_link(beta * preference_gaps(pc - rc, pr - rr), rejected_mask)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
@@ -16,7 +17,9 @@ class RunningMoments(TrainerCallback, ExportableState):
     state.
 
     The first batch sets the moments. The authors' code starts at mean 0 and deviation 0, which inflates the first z
-    tenfold and divides 0 by 0 while policy and reference are equal.
+    tenfold and divides 0 by 0 while policy and reference are equal. A single gap has no deviation and leaves it as it
+    is: where every batch is a single pair, z stays 0. Gaps that are not finite, as a half-precision step that is about
+    to be skipped may bring, leave both as they are.
 
     Args:
         decay: weight of the past, in [0, 1); 0.9 in both papers' code.
@@ -32,13 +35,14 @@ class RunningMoments(TrainerCallback, ExportableState):
     def update(self, gaps: Tensor) -> Moments:
         """Take in the gaps of one optimizer step, from all processes, and return the moments with them."""
         batch = batch_moments(gaps)
-        mean, std = float(batch.mean), float(batch.std)
-        if self.mean is None or self.std is None:
-            self.mean, self.std = mean, std
-        else:
-            self.mean = self.decay * self.mean + (1 - self.decay) * mean
-            self.std = self.decay * self.std + (1 - self.decay) * std
+        if torch.isfinite(batch.mean + batch.std):
+            self.mean = self._moved(self.mean, float(batch.mean))
+            if gaps.numel() > 1:
+                self.std = self._moved(self.std, float(batch.std))
         return self.current(gaps)
+
+    def _moved(self, past: float | None, new: float) -> float:
+        return new if past is None else self.decay * past + (1 - self.decay) * new
 
     def current(self, like: Tensor) -> Moments:
         """The moments, of the dtype and on the device of `like`; both 0 before the first update, which makes z 0."""

@@ -37,6 +37,7 @@ from pref_losses.functional import (
 Score = Literal["log_ratio", "mean_logp"]
 Link = Literal["sigmoid", "flip_corrected", "softmax"]
 Reduction = Literal["mean", "robust"]
+_LEAST_WEIGHT = 1e-30
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Plan:
     Attributes:
         beta: scalar in force.
         moments: of the gaps, for the margin.
-        weights: (N,) of the examples, summing to 1.
+        weights: (N,) of the examples, summing to 1; 0 for those that the filter left out and no others.
         loss: the value of the objective on the batch.
     """
 
@@ -228,9 +229,9 @@ class Objective:
         loss = losses[kept].mean()
         if self.reduction == "robust":
             loss = robust_mean(losses[kept], self.beta_prime)
-            weights = torch.zeros_like(weights).masked_scatter(
-                kept, robust_weights(losses[kept], self.beta_prime) / kept.sum()
-            )
+            # An example that the filter kept never weighs exactly 0, however badly it is fitted.
+            own = robust_weights(losses[kept], self.beta_prime).clamp_min(_LEAST_WEIGHT) / kept.sum()
+            weights = torch.zeros_like(weights).masked_scatter(kept, own)
         return Plan(beta, moments, weights, loss)
 
     def plain(self, logps: AnswerLogps, moments: Moments | None) -> Plan:

@@ -131,7 +131,7 @@ class PreferenceTrainer(_trl.DPOTrainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         answers = ["prompt_ids", "chosen_ids", "rejected_ids"]
-        self._signature_columns = [*answers, "ref_chosen_logps", "ref_rejected_logps", "row", "flipped"]
+        _trl.keep_columns(self, [*answers, "ref_chosen_logps", "ref_rejected_logps", "row", "flipped"])
 
     def _sampled(self, dataset: Any, *, resample: bool) -> Any:
         if self.args.num_negatives is None:
@@ -140,6 +140,8 @@ class PreferenceTrainer(_trl.DPOTrainer):
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         """Evaluation always sees the same negatives."""
+        if self.args.num_negatives is None:
+            return super().get_eval_dataloader(eval_dataset)
         if isinstance(eval_dataset, str):
             eval_dataset = self.eval_dataset[eval_dataset]
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
@@ -152,11 +154,12 @@ class PreferenceTrainer(_trl.DPOTrainer):
         return reference_logps(self, dataset, name, batch_size)
 
     def _choose_layout(self) -> None:
-        """Whether prompts are shared; decided once the model is there."""
+        """Whether prompts are shared; decided once policy and reference are there."""
         if not isinstance(self._collator, PreferenceCollator) or self.args.prefix_sharing == "false":
             return
         try:
-            check_packable(self.model)
+            for model in filter(None, (self.model, self.ref_model)):
+                check_packable(model)
         except ValueError:
             if self.args.prefix_sharing == "true":
                 raise
@@ -198,7 +201,7 @@ class PreferenceTrainer(_trl.DPOTrainer):
         """
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
         if self.objective.couples_examples and self.args.batch_scope == "global" and len(batches) > 1:
-            batches = [dict(self._prepare_inputs(batch)) for batch in batches]
+            batches = [_trl.on_device(self, batch) for batch in batches]
             self._plan_ahead(batches)
         self._micro_batches = max(1, len(batches))
         return batches, num_items
