@@ -20,7 +20,14 @@ from transformers import PreTrainedTokenizerFast
 from trl import DPOTrainer
 
 from pref_losses import load_preferences
-from pref_losses.data import NegativeSampler, as_answers, prepare_preferences, split_dialogues, split_prompt
+from pref_losses.data import (
+    NegativeSampler,
+    _truncate,
+    as_answers,
+    prepare_preferences,
+    split_dialogues,
+    split_prompt,
+)
 
 IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
 
@@ -249,6 +256,27 @@ def test_truncation_keeps_one_prompt_for_all_answers(
 ) -> None:
     (row,) = prepared([LONG], tokenizer, max_length=max_length, truncation_mode=mode)
     assert [tokenizer.decode(ids) for ids in (row["prompt_ids"], row["chosen_ids"], *row["rejected_ids"])] == texts
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.integers(0, 9), min_size=1, max_size=12),
+    st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=12), min_size=2, max_size=4),
+    st.integers(2, 20),
+    st.sampled_from(["keep_start", "keep_end"]),
+)
+def test_truncated_rows_fit_and_lose_nothing_else(
+    prompt: list[int], answers: list[list[int]], max_length: int, mode: str
+) -> None:
+    kept, cut = _truncate(prompt, answers, max_length, mode)
+    if not kept:
+        assert mode == "keep_start"
+        assert len(prompt) >= max_length
+        return
+    assert max(len(kept) + len(answer) for answer in cut) == min(max_length, len(prompt) + max(map(len, answers)))
+    assert all(whole[: len(short)] == short and short for whole, short in zip(answers, cut, strict=True))
+    assert prompt[-len(kept) :] == kept
+    assert mode == "keep_end" or kept == prompt
 
 
 def test_truncation_is_the_same_whatever_the_other_rows_and_labels(tokenizer: PreTrainedTokenizerFast) -> None:

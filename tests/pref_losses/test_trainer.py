@@ -596,6 +596,26 @@ def test_evaluation_always_sees_the_same_negatives(
     names = ("eval_a_loss", "eval_b_loss")
     first, second = trainer.evaluate(), trainer.evaluate()
     assert [first[name] for name in names] == [second[name] for name in names]
+    for own in (trainer.eval_dataset, {"a": data, "b": data.select(range(4))}):
+        third = trainer.evaluate(own)
+        assert [first[name] for name in names] == [third[name] for name in names]
+
+
+def test_workers_that_outlive_an_evaluation_keep_the_data_sets_apart(
+    make_trainer: Make, make_preferences: Callable[..., Dataset]
+) -> None:
+    data = make_preferences(8, 6)
+    sets = {"a": data.select([0, 1, 2, 3]), "b": data.select([4, 5, 6, 7])}
+    workers = {"dataloader_num_workers": 1, "dataloader_persistent_workers": True}
+    found = []
+    for options in ({}, workers):
+        trainer = make_trainer(SoftmaxDPOConfig, eval_dataset=sets, num_negatives=2, **options)
+        with torch.no_grad():
+            trainer.model.lm_head.weight.mul_(0.7)
+        told = trainer.evaluate()
+        found.append((told["eval_a_loss"], told["eval_b_loss"]))
+    assert found[0] == found[1]
+    assert found[0][0] != found[0][1]
 
 
 # --- what is refused ------------------------------------------------------------------------------------------

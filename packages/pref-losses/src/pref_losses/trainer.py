@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from datasets import Dataset
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -110,6 +111,7 @@ class PreferenceTrainer(_trl.DPOTrainer):
         self.train_dataset: Any = self._sampled(self.train_dataset, resample=args.resample_negatives)
         if isinstance(self.train_dataset, NegativeSampler):
             self.add_callback(NewNegatives(self.train_dataset))
+        self.eval_dataset: Any = self._sampled(self.eval_dataset, resample=False)
 
     @property
     def moments(self) -> RunningMoments:
@@ -119,6 +121,8 @@ class PreferenceTrainer(_trl.DPOTrainer):
     # --- data -----------------------------------------------------------------------------------------------
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: PreferenceConfig, dataset_name: str) -> Any:
+        if isinstance(dataset, NegativeSampler):  # this trainer's own `eval_dataset`, given to `evaluate`
+            return dataset
         with args.main_process_first(desc="tokenising"):
             return prepare_preferences(
                 dataset,
@@ -134,21 +138,21 @@ class PreferenceTrainer(_trl.DPOTrainer):
         _trl.keep_columns(self, [*answers, "ref_chosen_logps", "ref_rejected_logps", "row", "flipped"])
 
     def _sampled(self, dataset: Any, *, resample: bool) -> Any:
-        if self.args.num_negatives is None:
+        """The data, or the data sets by name, with `num_negatives` rejected answers a row."""
+        if self.args.num_negatives is None or dataset is None:
             return dataset
+        if isinstance(dataset, dict):
+            return {name: self._sampled(part, resample=resample) for name, part in dataset.items()}
         return NegativeSampler(dataset, self.args.num_negatives, resample=resample, seed=self.args.seed)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         """Evaluation always sees the same negatives."""
-        if self.args.num_negatives is None:
-            return super().get_eval_dataloader(eval_dataset)
-        if isinstance(eval_dataset, str):
-            eval_dataset = self.eval_dataset[eval_dataset]
-        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
-        return super().get_eval_dataloader(self._sampled(dataset, resample=False))
+        if isinstance(eval_dataset, Dataset):
+            eval_dataset = self._sampled(eval_dataset, resample=False)
+        return super().get_eval_dataloader(eval_dataset)
 
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
-        if not self.objective.needs_reference:
+        if not self.objective.needs_reference or isinstance(dataset, NegativeSampler):
             return dataset
         self._choose_layout()
         return reference_logps(self, dataset, name, batch_size)
