@@ -30,7 +30,7 @@ def test_writes_everything_that_it_names(finished: Path) -> None:
     assert {"results.json", "report.html", "ranking.png", "accuracy_time.png", "config.yaml", "models"} <= written
     found = results(finished)
     assert {m["name"] for m in found["models"]} == {"random", "popularity", "item-knn"}
-    assert found["command"].startswith("predilect ")
+    assert found["command"].startswith("predilect")
     for name in numbers(finished):
         assert (finished / "models" / name / "recommender" / "recommender.json").is_file()
 
