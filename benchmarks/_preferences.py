@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,17 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # Without AVX-512 a processor emulates products of bfloat16 matrices, tens of times slower than those of float32.
 BF16 = DEVICE == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 DTYPE = "bfloat16" if BF16 else "float32 (this processor emulates bfloat16)"
+
+
+@contextmanager
+def float32() -> Iterator[None]:
+    """Models and products in float32, where rounding hides no difference between two ways to the same loss."""
+    global BF16
+    before, BF16 = BF16, False
+    try:
+        yield
+    finally:
+        BF16 = before
 
 
 def language_model(*, quick: bool) -> tuple[Any, Any]:
