@@ -196,6 +196,14 @@ def test_relies_on_trainer_prepare_inputs(theirs: Any) -> None:
     assert theirs._prepare_inputs(batch)["plan"] is plan
 
 
+def test_relies_on_trainer_save(theirs: Any, make_trainer: Callable[..., Any], tmp_path: Path) -> None:
+    for trainer, folder in ((theirs, tmp_path / "theirs"), (make_trainer(), tmp_path / "ours")):
+        trainer.save_model(str(folder))
+    written = [{path.name for path in (tmp_path / name).iterdir()} for name in ("theirs", "ours")]
+    assert written[0] - written[1] == {"training_args.bin"}
+    assert not [path for path in (tmp_path / "ours").iterdir() if path.suffix in (".bin", ".pkl", ".pt")]
+
+
 def test_relies_on_trainer_get_batch_samples(make_trainer: Callable[..., Any]) -> None:
     names = ["self", "epoch_iterator", "num_batches", "device"]
     assert list(inspect.signature(Trainer.get_batch_samples).parameters) == names

@@ -50,6 +50,7 @@ def test_a_run_learns_and_leaves_model_metrics_and_plots(finished: tuple[Path, d
     assert names >= {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"}
     assert names >= {"flipped.json", "trainer_state.json"}
     assert names >= {"margins.png", "accuracy.png", "beta.png", "weights.png"}
+    assert not list(folder.rglob("training_args.bin"))  # a pickle, of the supervised stage too
     log = json.loads((folder / "trainer_state.json").read_text())["log_history"]
     assert {"weights/clean", "weights/flipped", "beta", "rewards/margins"} <= {key for entry in log for key in entry}
 

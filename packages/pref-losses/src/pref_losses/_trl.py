@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
+import trl
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 from trl import DPOConfig
-from trl import DPOTrainer as DPOTrainer
 from trl.models.utils import disable_gradient_checkpointing, prepare_deepspeed
 from trl.trainer.utils import get_config_model_id, use_adapter
 
@@ -35,12 +36,30 @@ RELIED_UPON = {
     "DPOTrainer._precompute_engine": "of DeepSpeed, kept from one data set to the next",
     "Trainer._signature_columns": "the columns that reach the collator",
     "Trainer._prepare_inputs": "moves a batch to the device, and leaves what is no tensor as it is",
+    "Trainer._save": "writes the model, and its arguments as a pickle",
     "Trainer.get_batch_samples": "fetches the micro-batches of one optimizer step, before any is trained on",
     "Trainer.current_gradient_accumulation_steps": "how many they are, what training_step divides by",
     "TrainerState.stateful_callbacks": "the state of every ExportableState callback, also from a checkpoint",
     "trl.trainer.utils.use_adapter": "turns adapters off, or another one on",
     "trl.models.utils.disable_gradient_checkpointing": "turns checkpointing off for a pass without gradient",
 }
+
+
+class _WithoutPickle:
+    """Saves everything but the arguments, which `Trainer` would add as a pickle that nothing reads."""
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)  # type: ignore[misc]
+        folder = output_dir or self.args.output_dir  # type: ignore[attr-defined]
+        Path(folder, "training_args.bin").unlink(missing_ok=True)
+
+
+class DPOTrainer(_WithoutPickle, trl.DPOTrainer):
+    """TRL's, in safe formats only."""
+
+
+class SFTTrainer(_WithoutPickle, trl.SFTTrainer):
+    """TRL's, in safe formats only."""
 
 
 def model_id(model: Any) -> str:

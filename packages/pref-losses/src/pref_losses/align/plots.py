@@ -72,7 +72,7 @@ def _curves(axes: Axes, logs: Mapping[str, Log], keys: Mapping[str, str], label:
         for key, style in keys.items():
             points = [(entry["step"], entry[key]) for entry in log if key in entry]
             if points:
-                text = f"{name}, {_meaning(key)}" if len(several) > 1 else name
+                text = f"{name}, {_meaning(key)}" if len(several) > 1 or key.startswith("weights/") else name
                 axes.plot(*zip(*points, strict=True), style, color=_COLOURS[number % len(_COLOURS)], label=text)
     axes.set_xlabel("optimizer step")
     axes.set_ylabel(label)

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from trl import SFTConfig, SFTTrainer, get_peft_config
+from trl import SFTConfig, get_peft_config
 
 from predilect.leaderboard.storage import write_json
+from pref_losses import _trl
 from pref_losses.align.console import show_headlines
 from pref_losses.align.models import load_for_training
 from pref_losses.align.options import LanguageModelConfig, StageOptions
@@ -39,7 +40,7 @@ def fine_tune(
         learning_rate=options.sft_learning_rate,
         **{name: getattr(training, name) for name in _SHARED},
     )
-    trainer = SFTTrainer(
+    trainer = _trl.SFTTrainer(
         network,
         config,
         train_dataset=rows.select_columns(["prompt", "chosen"]).rename_column("chosen", "completion"),
