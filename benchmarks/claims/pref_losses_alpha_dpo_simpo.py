@@ -26,7 +26,6 @@ STUDY = Study(
     settings={"as is": flips(0.0)},
     tune_on="as is",
     differences={f"alpha-DPO - {other}": ("alpha-DPO", other, ["as is"]) for other in OTHERS},
-    seeds=5,
 )
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def test_quick_run_writes_every_case(tmp_path: Path) -> None:
     assert set(result) == {"name", "command", "date", "hardware", "versions", "data", "rows"}
     cases = [row["case"] for row in result["rows"]]
     assert [case.split(",")[0] for case in cases[:5]] == ["K = 1", "K = 1", "K = 3", "K = 7", "K = 15"]
-    assert sum(case.startswith("memory of one example") for case in cases) == 5
+    assert sum(case.startswith("memory of one example") for case in cases) == 6  # 4 numbers of negatives, 2 growths
     memory = [row["ours"] for row in result["rows"][5:9]]
     repeated = [row["baseline"] for row in result["rows"][5:9]]
     assert memory[3] < 2 * memory[0]  # grows with P + (K + 1) C ...
