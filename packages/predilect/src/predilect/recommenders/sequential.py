@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +24,6 @@ from predilect.modeling.sequential import SequentialModel
 from predilect.recommender import Recommender, RecommenderConfig
 from predilect.recommenders._scoring import choose
 
-_RUN = "run.json"
 _MODEL = "model"
 
 
@@ -122,30 +119,6 @@ class SequentialRecommender(Recommender):
         known = {f.name for f in dataclasses.fields(kind)}
         shared = {name: value for name, value in dataclasses.asdict(self.config).items() if name in known}
         return kind(num_items=splits.num_items, max_history=splits.protocol["max_history"], **shared)
-
-    def _claim(self, folder: Path, splits: SequenceSplits, *, resume: bool) -> None:
-        """Write down whose checkpoints lie in the folder; refuse to continue somebody else's."""
-        run = {
-            "recommender": self.name,
-            "config": dataclasses.asdict(self.config),
-            "data": {"protocol": splits.protocol, "items": splits.num_items, "rows": len(splits.train)},
-        }
-        run = json.loads(json.dumps(run))
-        path = folder / _RUN
-        if resume and path.is_file() and (found := json.loads(path.read_text())) != run:
-            other = sorted(key for key in run if found.get(key) != run[key])
-            raise ValueError(
-                f"{folder} holds a run with another {' and '.join(other)} (got {[run[key] for key in other]}, found "
-                f"{[found.get(key) for key in other]}): use resume=False to discard it, or another output_dir"
-            )
-        if resume and path.is_file():
-            return
-        for stale in folder.glob("checkpoint-*"):  # before the claim: a kill between the two must not mix two runs
-            shutil.rmtree(stale)
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".tmp")
-        unfinished.write_text(json.dumps(run, indent=2))
-        unfinished.replace(path)
 
     def _save(self, folder: Path) -> None:
         with quiet():

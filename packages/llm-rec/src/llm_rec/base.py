@@ -1,0 +1,244 @@
+"""`PromptedRecommender`: what all language-model recommenders share, from the retriever to the saved folder."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+from transformers import TrainerCallback, set_seed
+
+from llm_rec.config import PromptedConfig
+from llm_rec.language_model import compute_dtype, device
+from llm_rec.prompting import Prompt, Prompter
+from llm_rec.rows import encoded_rows, in_batches, training_examples
+from llm_rec.training import AnswerCollator, AnswerRows, AnswerTrainer, answer_arguments, run_stage, stage_options
+from predilect.data.splits import SequenceSplits
+from predilect.recommender import Recommender, RecommenderConfig, recommender_class
+from predilect.tokenization import PromptSet
+
+SFT = "sft"
+_PARTS = "llm_rec.json"
+
+
+class PromptedRecommender(Recommender):
+    """A retriever, a language model, and prompts about the items of a catalogue.
+
+    `fit` fits the retriever, fine-tunes the language model on the titles that followed, and lets the subclass fit what
+    its ranking needs on validation rows. A subclass builds and keeps the model, and ranks.
+    """
+
+    config_class: ClassVar[type[RecommenderConfig]] = PromptedConfig
+    stages: ClassVar[tuple[str, ...]] = ("retriever", SFT)
+
+    def __init__(self, config: RecommenderConfig | None = None, **options: Any) -> None:
+        super().__init__(config, **options)
+        self.callbacks: Sequence[TrainerCallback] = ()
+        self._model: Any = None
+        self._retriever: Recommender | None = None
+        self._prompter: Prompter | None = None
+        self._answers: list[list[int]] = []
+
+    # --- parts ------------------------------------------------------------------------------------------------
+
+    @property
+    def model(self) -> Any:
+        """The fine-tuned language model, in evaluation mode."""
+        return self._fitted(self._model)
+
+    @property
+    def prompter(self) -> Prompter:
+        """Writes the prompts."""
+        prompter: Prompter = self._fitted(self._prompter)
+        return prompter
+
+    @property
+    def retriever(self) -> Recommender:
+        """Proposes shortlists."""
+        retriever: Recommender = self._fitted(self._retriever)
+        return retriever
+
+    @property
+    def num_parameters(self) -> int:
+        """Of the language model with all its parts, and of the retriever."""
+        own: int = sum(p.numel() for p in self.model.parameters())
+        return own + self.retriever.num_parameters
+
+    def _fitted(self, part: Any) -> Any:
+        if part is None:
+            raise RuntimeError(f"{self.name} is not fitted: call fit(splits) or from_pretrained(folder) first")
+        return part
+
+    @abstractmethod
+    def _new_model(self) -> tuple[Any, Any]:
+        """The model to be trained and its tokenizer; the retriever and the catalogue are there already."""
+
+    @abstractmethod
+    def _save_model(self, folder: Path) -> None:
+        """Write the model and its tokenizer."""
+
+    @abstractmethod
+    def _load_model(self, folder: Path) -> tuple[Any, Any]:
+        """What `_save_model` wrote; refuses what does not fit."""
+
+    @property
+    def _mark(self) -> str:
+        """What a prompt writes behind every title."""
+        return ""
+
+    @property
+    def _task(self) -> str:
+        """Of the prompt set: "candidates" or "open"."""
+        return "candidates"
+
+    @property
+    def _training_candidates(self) -> dict[str, Any]:
+        """`size` and `negatives` of the candidates of a training row."""
+        return {"size": 0, "negatives": "auto"}
+
+    def _fit_ranking(self, splits: SequenceSplits) -> None:
+        """What is fitted on validation rows, after training."""
+
+    def _tables(self) -> Mapping[str, Tensor] | None:
+        """Name of a soft token -> one vector per item id."""
+        return None
+
+    # --- fitting ----------------------------------------------------------------------------------------------
+
+    def fit(self, splits: SequenceSplits, *, output_dir: Path | None = None, resume: bool = False) -> Self:
+        """Fit the retriever, fine-tune on `splits.train`, fit the ranking on `splits.validation`.
+
+        Raises:
+            ValueError: `resume` where `output_dir` holds a run with other options or other data; a catalogue without
+                titles; a prompt that does not fit `max_length`.
+        """
+        if output_dir is None:
+            with tempfile.TemporaryDirectory() as temporary:
+                return self.fit(splits, output_dir=Path(temporary))
+        folder = Path(output_dir)
+        if not splits.catalogue.has_titles:
+            raise ValueError(f"{self.name} reads titles, and none of the {splits.num_items} items has one")
+        self._claim(folder, splits, resume=resume, stale=self.stages)
+        self._catalogue = splits.catalogue
+        self._retriever = self._fit_retriever(splits, folder / "retriever")
+        set_seed(self.config.seed)
+        self._model, tokenizer = self._new_model()
+        self._prepare(tokenizer)
+        self._train(splits, folder)
+        self._model.eval()
+        self._fit_ranking(splits)
+        return self
+
+    def _fit_retriever(self, splits: SequenceSplits, folder: Path) -> Recommender:
+        if (saved := self.config.retriever_folder) is not None:
+            loaded = Recommender.from_pretrained(saved)
+            if loaded.catalogue.raw_ids != splits.catalogue.raw_ids:
+                raise ValueError(f"the retriever in {saved} was fitted on another catalogue: fit it on these data")
+            return loaded
+        kind = recommender_class(self.config.retriever)
+        retriever = kind(kind.config_class(seed=self.config.seed))
+        return retriever.fit(splits, output_dir=folder, resume=True)
+
+    def _prepare(self, tokenizer: Any) -> None:
+        self._prompter = Prompter(
+            self.catalogue,
+            tokenizer,
+            PromptSet.for_domain(self.config.domain, task=self._task),
+            max_length=self.config.max_length,
+            chat=self.config.chat,
+            template=self.config.template,
+            mark=self._mark,
+            seed=self.config.seed,
+        )
+        self._answers = self._prompter.answers()
+
+    def _train(self, splits: SequenceSplits, folder: Path) -> None:
+        """All stages."""
+        if not self.config.sft_steps:
+            return
+        rows = in_batches(list(self._rows(splits, self.config.sft_steps)), self.config.batch_size, self.config.seed)
+        options = self._stage_options(folder / SFT, self.config.sft_steps, self.config.learning_rate)
+        run_stage(self._answer_trainer(rows, options), self.callbacks)
+
+    def _answer_trainer(self, rows: list[dict[str, Any]], options: dict[str, Any]) -> AnswerTrainer:
+        collator = AnswerCollator(self.prompter.tokenizer.pad_token_id, self._tables())
+        return AnswerTrainer(
+            self._model, answer_arguments(**options), data_collator=collator, train_dataset=AnswerRows(rows)
+        )
+
+    def _rows(self, splits: SequenceSplits, steps: int, *, skip_steps: int = 0, **options: Any) -> Any:
+        config = self.config
+        examples = training_examples(
+            splits,
+            steps * config.batch_size,
+            **self._training_candidates,
+            retriever=self.retriever,
+            seed=config.seed,
+            skip=skip_steps * config.batch_size,
+        )
+        return encoded_rows(self.prompter, self._answers, examples, seed=config.seed, **options)
+
+    def _stage_options(self, folder: Path, steps: int, learning_rate: float) -> dict[str, Any]:
+        config = self.config
+        return stage_options(
+            folder,
+            steps=steps,
+            learning_rate=learning_rate,
+            bf16=compute_dtype(config.dtype) == torch.bfloat16,
+            **{
+                name: getattr(config, name)
+                for name in (
+                    "batch_size", "gradient_accumulation", "weight_decay", "save_steps", "gradient_checkpointing",
+                    "seed",
+                )
+            },
+        )  # fmt: skip
+
+    def _prompts(self, histories: Tensor, candidates: Tensor | None, reserves: Sequence[int]) -> list[Prompt]:
+        named = [[]] * len(histories) if candidates is None else candidates.tolist()
+        return [
+            self.prompter.encode(history, some, reserve=reserve)
+            for history, some, reserve in zip(histories.tolist(), named, reserves, strict=True)
+        ]
+
+    def _vectors(self, prompts: Sequence[Prompt]) -> dict[str, list[Tensor]] | None:
+        """For each soft token the vectors of each prompt."""
+        tables = self._tables()
+        if not tables:
+            return None
+        return {
+            name: [table[torch.tensor(p.item_ids, dtype=torch.int64)] for p in prompts]
+            for name, table in tables.items()
+        }
+
+    # --- folders ----------------------------------------------------------------------------------------------
+
+    def _save(self, folder: Path) -> None:
+        self.retriever.save_pretrained(folder / "retriever")
+        self.prompter.save(folder)
+        self._save_model(folder / "model")
+        (folder / _PARTS).write_text(json.dumps(self._parts(folder), indent=2))
+
+    def _load(self, folder: Path) -> None:
+        for name in (_PARTS, "prompts.json", "retriever", "model"):
+            if not (folder / name).exists():
+                raise FileNotFoundError(f"no {name} in {folder}: it is incomplete, save the recommender again")
+        self._retriever = Recommender.from_pretrained(folder / "retriever")
+        if self._retriever.catalogue.raw_ids != self.catalogue.raw_ids:
+            raise ValueError(f"the retriever in {folder} knows another catalogue than the recommender")
+        self._model, tokenizer = self._load_model(folder / "model")
+        self._model.to(device()).eval()
+        self._prepare(tokenizer)
+        self._take_parts(json.loads((folder / _PARTS).read_text()), folder)
+
+    def _parts(self, folder: Path) -> dict[str, Any]:
+        """What else is to be kept, as JSON; the other parts are in `folder` already."""
+        return {}
+
+    def _take_parts(self, parts: Mapping[str, Any], folder: Path) -> None:
+        """Restore what `_parts` gave."""

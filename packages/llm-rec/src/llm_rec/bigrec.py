@@ -1,0 +1,133 @@
+"""BIGRec: generate a title freely, then find the items of the catalogue that lie nearest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llm_rec.base import PromptedRecommender
+from llm_rec.config import RANKING, PromptedConfig
+from llm_rec.generation import generate_text
+from llm_rec.grounding import Grounding, choose_gamma, inject
+from llm_rec.language_model import arithmetic, base_model, load_language_model, save_language_model, with_lora
+from predilect.configuration import option
+from predilect.data.splits import SequenceSplits, row_tensors
+from predilect.modeling.causal_lm import cache_folder
+from predilect.recommender import RecommenderConfig
+
+
+@dataclass
+class BIGRecConfig(PromptedConfig):
+    """BIGRec. The retriever's scores are the prior that is injected; popularity by default."""
+
+    retriever: str = option(
+        "Recommender whose scores are injected, such as popularity or sasrec.", panel=RANKING, default="popularity"
+    )
+    gamma: float | None = option(
+        "Strength of the prior, 0 to 100; none: the best of 0..99 on validation rows.", panel=RANKING, default=None
+    )
+    gamma_rows: int = option("Validation rows that gamma is chosen on.", panel=RANKING, default=200)
+    max_new_tokens: int = option("Longest generated title, in tokens.", panel=RANKING, default=20)
+    cache_titles: bool = option("Keep the titles' embeddings in the cache folder.", panel=RANKING, default=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.gamma is not None and not 0 <= self.gamma <= 100:
+            raise ValueError(f"gamma must be in 0..100, or none (got {self.gamma})")
+        if self.gamma_rows < 1 or self.max_new_tokens < 1:
+            raise ValueError(
+                f"gamma_rows and max_new_tokens must be at least 1 (got {self.gamma_rows}, {self.max_new_tokens})"
+            )
+
+
+class BIGRec(PromptedRecommender):
+    """Fine-tuned to answer a history with the next title, and grounded in the catalogue.
+
+    The text generated for a history is compared with all titles in the base model's space (`Grounding`); distances are
+    divided by `(1 + prior) ** gamma` (`inject`), where the prior is the retriever's score. An answer that is no title
+    is no failure: it lies near some.
+
+    Source: Bao et al. 2023, BIGRec (arXiv 2308.08434). There generation uses 4 beams; here it is greedy. Prompts are
+    masked in training, which the authors' code does not do.
+    """
+
+    name = "bigrec"
+    config_class: ClassVar[type[RecommenderConfig]] = BIGRecConfig
+
+    def __init__(self, config: RecommenderConfig | None = None, **options: Any) -> None:
+        super().__init__(config, **options)
+        self.gamma = 0.0
+        self._grounding: Grounding | None = None
+
+    @property
+    def _task(self) -> str:
+        return "open"
+
+    @property
+    def grounding(self) -> Grounding:
+        """The titles in the base model's space; embedded at first use."""
+        if self._grounding is None:
+            tokenizer = self.prompter.tokenizer
+            base = self.model if self.config.tuning == "lora" else base_model(self.config)[0]
+            titles = [self.catalogue.title(i) for i in range(1, len(self.catalogue) + 1)]
+            cache = cache_folder() / "titles" if self.config.cache_titles else None
+            self._grounding = Grounding(base, tokenizer, titles, cache_dir=cache)
+        return self._grounding
+
+    def generate(self, histories: Tensor) -> list[str]:
+        """The text that the language model answers each history (B, L) with."""
+        prompts = [
+            self.prompter.encode(history, reserve=self.config.max_new_tokens).ids for history in histories.tolist()
+        ]
+        with arithmetic(self.config.dtype):
+            texts: Sequence[str] = generate_text(
+                self.model,
+                self.prompter.tokenizer,
+                prompts,
+                max_new_tokens=self.config.max_new_tokens,
+                max_tokens=self.config.max_tokens,
+            )
+        return list(texts)
+
+    @torch.inference_mode()
+    def score(self, histories: Tensor, candidates: Tensor | None = None) -> Tensor:
+        histories = histories.cpu()
+        distances = self.grounding.distances(self.generate(histories)).cpu()
+        scores = inject(distances, self.retriever.score(histories), self.gamma)
+        return scores if candidates is None else scores.gather(1, candidates.cpu() - 1)
+
+    def _new_model(self) -> tuple[Any, Any]:
+        self._grounding = None
+        model, tokenizer = base_model(self.config)
+        return with_lora(model, self.config), tokenizer
+
+    def _fit_ranking(self, splits: SequenceSplits) -> None:
+        if self.config.gamma is not None:
+            self.gamma = self.config.gamma
+            return
+        order = np.random.default_rng(self.config.seed).permutation(len(splits.validation))[: self.config.gamma_rows]
+        rows = row_tensors(splits.validation.select(order), splits.protocol["max_history"])
+        with torch.inference_mode():
+            distances = self.grounding.distances(self.generate(rows.history)).cpu()
+            prior = self.retriever.score(rows.history)
+        seen = splits.sequences.past(rows.user_id.numpy(), rows.position.numpy())
+        self.gamma = choose_gamma(distances, prior, rows.target, exclude=seen)
+
+    def _save_model(self, folder: Path) -> None:
+        save_language_model(self.model, self.prompter.tokenizer, folder)
+
+    def _load_model(self, folder: Path) -> tuple[Any, Any]:
+        self._grounding = None
+        return load_language_model(folder, self.config)
+
+    def _parts(self, folder: Path) -> dict[str, Any]:
+        return {"gamma": self.gamma}
+
+    def _take_parts(self, parts: Mapping[str, Any], folder: Path) -> None:
+        self.gamma = parts["gamma"]

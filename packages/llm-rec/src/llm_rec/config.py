@@ -1,0 +1,175 @@
+"""Options that all recommenders of this package share, one dataclass per method."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from predilect.configuration import option
+from predilect.recommender import RecommenderConfig
+
+MODEL, PROMPT, TRAINING, RANKING = "Language model", "Prompts", "Training", "Ranking"
+
+
+@dataclass
+class PromptedConfig(RecommenderConfig):
+    """Language model, prompts, supervised fine-tuning and ranking.
+
+    Defaults are for SmolLM2-135M on a laptop's CPU; the papers' own settings are presets of `predilect llm-rec train`.
+    """
+
+    model: str = option("Language model: a folder, a hub id, or smollm2-135m.", panel=MODEL, default="smollm2-135m")
+    dtype: Literal["auto", "float32", "bfloat16"] = option(
+        "Of the base weights and of arithmetic; auto: bfloat16 where the processor has it.",
+        panel=MODEL,
+        default="auto",
+    )
+    load_in_4bit: bool = option(
+        "Quantise the base model (nf4; needs a GPU and bitsandbytes).", panel=MODEL, default=False
+    )
+    tuning: Literal["lora", "full"] = option("What is trained.", panel=MODEL, default="lora")
+    lora_rank: int = option("Rank of LoRA on all linear layers.", panel=MODEL, default=8)
+    lora_alpha: int = option("LoRA's update is scaled by alpha / rank.", panel=MODEL, default=32)
+    lora_dropout: float = option("Dropout before LoRA's first matrix, in [0, 1).", panel=MODEL, default=0.0)
+
+    domain: Literal["movie", "music", "game", "book"] = option(
+        "Wording of the prompts.", panel=PROMPT, default="movie"
+    )
+    template: int | None = option(
+        "Number of the template in its set; none: any of them in training, the first in ranking.",
+        panel=PROMPT,
+        default=0,
+    )
+    chat: bool = option("Put prompts through the model's chat template.", panel=PROMPT, default=False)
+    max_length: int = option(
+        "Longest prompt with one answer, in tokens; the oldest items go first.", panel=PROMPT, default=1024
+    )
+    sft_steps: int = option("Optimizer steps of supervised fine-tuning; 0: none.", panel=TRAINING, default=150)
+    batch_size: int = option("Rows per optimizer step.", panel=TRAINING, default=8)
+    gradient_accumulation: int = option(
+        "Parts in which a batch is computed, for less memory.", panel=TRAINING, default=1
+    )
+    learning_rate: float = option(
+        "Peak of AdamW's, with warm-up over a twentieth and cosine decay.", panel=TRAINING, default=5e-4
+    )
+    weight_decay: float = option("Of AdamW.", panel=TRAINING, default=0.0)
+    gradient_checkpointing: bool = option("Less memory for a second forward pass.", panel=TRAINING, default=False)
+    save_steps: int = option("Steps between checkpoints, from which a killed fit goes on.", panel=TRAINING, default=50)
+
+    retriever: str = option(
+        "Recommender that is fitted first; what it is for depends on the method.",
+        panel=RANKING,
+        default="item-knn",
+    )
+    retriever_folder: str | None = option("A saved one instead of fitting it.", panel=RANKING, default=None)
+    max_tokens: int = option("Token positions of one forward pass in ranking.", panel=RANKING, default=8192)
+
+    def __post_init__(self) -> None:
+        _at_least(
+            self,
+            lora_rank=1,
+            lora_alpha=1,
+            max_length=16,
+            sft_steps=0,
+            batch_size=1,
+            gradient_accumulation=1,
+            save_steps=1,
+            max_tokens=1,
+        )
+        if not 0 <= self.lora_dropout < 1:
+            raise ValueError(f"lora_dropout must be in [0, 1) (got {self.lora_dropout})")
+        if not 0 < self.learning_rate < float("inf"):
+            raise ValueError(f"learning_rate must be a positive number (got {self.learning_rate})")
+        if self.batch_size % self.gradient_accumulation:
+            raise ValueError(
+                f"batch_size must be a multiple of gradient_accumulation (got {self.batch_size} and "
+                f"{self.gradient_accumulation})"
+            )
+        if self.load_in_4bit and self.tuning == "full":
+            raise ValueError("a quantised base cannot be trained in full: use tuning='lora', or load_in_4bit=False")
+
+    def quick(self) -> Self:
+        """The same with a few steps: enough to see that all works."""
+        return dataclasses.replace(self, sft_steps=min(2, self.sft_steps))
+
+
+@dataclass
+class CandidateConfig(PromptedConfig):
+    """Prompts that name candidates, and what is added to the log-probability of a title."""
+
+    num_candidates: int = option("Candidates in a training prompt, the target included.", panel=PROMPT, default=20)
+    negatives: Literal["auto", "uniform", "popularity", "retriever"] = option(
+        "Where the other candidates of training prompts come from; auto: as in the rows to be ranked, and from the "
+        "retriever where those have none.",
+        panel=PROMPT,
+        default="auto",
+    )
+
+    shortlist: int = option(
+        "Items of a full ranking that the language model ranks; the rest follows.", panel=RANKING, default=20
+    )
+    inject: Literal["none", "popularity", "retriever"] = option(
+        "Add to the log-probability: nothing, popularity, or popularity and the retriever's score.",
+        panel=RANKING,
+        default="retriever",
+    )
+    inject_rows: int = option("Validation rows that the weights of the sum are fitted on.", panel=RANKING, default=200)
+    candidate_orders: int = option(
+        "Orders of the candidates over which scores are averaged.", panel=RANKING, default=1
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, num_candidates=2, shortlist=2, inject_rows=2, candidate_orders=1)
+
+    def quick(self) -> Self:
+        return dataclasses.replace(super().quick(), inject_rows=8)
+
+
+@dataclass
+class LanguageRecommenderConfig(CandidateConfig):
+    """Text-only: supervised fine-tuning, then any objective of `pref_losses`."""
+
+    full_ranking: Literal["shortlist", "trie", "catalogue"] = option(
+        "All items: the retriever's shortlist as candidates; titles generated along a trie; or every title scored. "
+        "The last two use prompts without candidates, in training too.",
+        panel=RANKING,
+        default="shortlist",
+    )
+    num_beams: int = option("Titles that are generated (full_ranking trie).", panel=RANKING, default=10)
+    preference_steps: int = option("Optimizer steps of the preference stage; 0: none.", panel=TRAINING, default=0)
+    preference_learning_rate: float = option("Peak, in the preference stage.", panel=TRAINING, default=1e-4)
+    num_negatives: int = option("Rejected titles per row, K.", panel=TRAINING, default=3)
+    objective: dict[str, Any] = option(
+        "Fields of pref_losses.PreferenceConfig, such as beta and link; its defaults are plain DPO.",
+        panel=TRAINING,
+        default={},
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, num_beams=1, preference_steps=0, num_negatives=1)
+        if not 0 < self.preference_learning_rate < float("inf"):
+            raise ValueError(
+                f"preference_learning_rate must be a positive number (got {self.preference_learning_rate})"
+            )
+        if self.num_negatives >= self.num_candidates:
+            raise ValueError(
+                f"num_negatives must be below num_candidates, from which they are drawn (got {self.num_negatives} and "
+                f"{self.num_candidates})"
+            )
+
+    @property
+    def open_prompts(self) -> bool:
+        """Whether prompts go without candidates."""
+        return self.full_ranking != "shortlist"
+
+    def quick(self) -> Self:
+        return dataclasses.replace(super().quick(), preference_steps=min(2, self.preference_steps))
+
+
+def _at_least(config: Any, **lowest: int) -> None:
+    for name, least in lowest.items():
+        if getattr(config, name) < least:
+            raise ValueError(f"{name} must be at least {least} (got {getattr(config, name)})")

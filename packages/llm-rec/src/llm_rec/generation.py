@@ -1,0 +1,122 @@
+"""Generation of titles along a trie, always items of the catalogue, and the papers' free generation of text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llm_rec.ranking import Ids, Vectors, groups, pad_left, vectors_of, vectors_of_prompts
+from predilect.tokenization import TitleTrie
+
+_FILLER = -1e8  # beam search fills up with hypotheses of -1e9 or less; no title is as improbable as this
+_PLAIN = {"do_sample": False, "repetition_penalty": 1.0, "return_dict_in_generate": True}
+
+
+@torch.no_grad()
+def generate_titles(
+    model: Any,
+    trie: TitleTrie,
+    prompts: Sequence[Ids],
+    *,
+    num_beams: int,
+    pad_token_id: int,
+    candidates: Sequence[Sequence[int]] | None = None,
+    vectors: Vectors | None = None,
+    max_tokens: int = 2048,
+) -> list[list[tuple[int, float]]]:
+    """Items whose titles a language model generates, by greedy search (one beam) or beam search along a trie.
+
+    Every hypothesis is a title of the trie, and no item comes twice. The score is the log-probability of the title and
+    its EOS given the prompt, `sum_t log p(title_t | prompt, title_<t)` over the whole vocabulary and not divided by
+    the length, so it equals that of `score_candidates`. With at least as many beams as there are titles the search is
+    exhaustive. Results do not depend on what else is in the call.
+
+    Args:
+        model: a causal LM, also with PEFT adapters, or a `SoftTokenCausalLM`; in eval mode.
+        trie: the titles.
+        prompts: B prompts of at least one token.
+        num_beams: hypotheses that are kept at each step, at least 1.
+        pad_token_id: what to pad with; never attended to.
+        candidates: per prompt the ids of the items that may come; None: all of the trie.
+        vectors: see `score_candidates`.
+        max_tokens: most positions of the prompts of one pass, padding and beams included; one prompt may exceed it.
+
+    Returns:
+        Per prompt (item id, score in nats), best first: the items of at most `num_beams` titles, fewer where there are
+        fewer titles. Items with one and the same title all come, by ascending id, with the same score.
+
+    Raises:
+        ValueError: `num_beams` below 1, an empty prompt, a prompt without candidates, candidates that the trie lacks,
+            or vectors that do not fit the prompts.
+    """
+    if num_beams < 1:
+        raise ValueError(f"a search needs at least one beam (got num_beams={num_beams})")
+    if candidates is not None and len(candidates) != len(prompts):
+        raise ValueError(f"every prompt needs its candidates (got {len(prompts)} prompts, {len(candidates)} lists)")
+    found: list[list[tuple[int, float]]] = [[] for _ in prompts]
+    for group, inputs, width in _batches(model, prompts, vectors, pad_token_id, max_tokens, rows=num_beams):
+        allowed = None if candidates is None else [candidates[row] for row in group]
+        output = model.generate(
+            **inputs,
+            **_PLAIN,
+            logits_processor=[trie.logits_processor(width, candidates=allowed)],
+            num_beams=num_beams,
+            num_return_sequences=num_beams,
+            length_penalty=0.0,
+            max_new_tokens=trie.max_length,
+            eos_token_id=trie.eos_token_id,
+            pad_token_id=trie.pad_token_id,
+            output_logits=num_beams == 1,
+        )
+        titles = output.sequences[:, width:]
+        scores = _greedy_scores(output.logits, titles, trie) if num_beams == 1 else output.sequences_scores
+        for place, row in enumerate(group):
+            own = slice(place * num_beams, (place + 1) * num_beams)
+            among = None if allowed is None else set(allowed[place])
+            found[row] = _items(trie, titles[own].tolist(), scores[own].tolist(), among)
+    return found
+
+
+@torch.no_grad()
+def generate_text(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Ids],
+    *,
+    max_new_tokens: int = 20,
+    vectors: Vectors | None = None,
+    max_tokens: int = 2048,
+) -> list[str]:
+    """What a language model writes by itself, greedily: the published way to ask S-DPO's and LLaRA's models for an item.
+
+    Decoded from the generated tokens only (the official code cuts the prompt off the decoded text by its number of
+    characters, which drops or repeats some), up to EOS and to the first line break, without blanks at the ends.
+
+    Args:
+        model: see `generate_titles`.
+        tokenizer: the model's tokenizer.
+        prompts: B prompts of at least one token.
+        max_new_tokens: longest text; S-DPO takes 20, LLaRA 64.
+        vectors: see `score_candidates`.
+        max_tokens: most positions of the prompts of one pass, padding included; one prompt may exceed it.
+
+    Returns:
+        B texts; "" where the model ends at once.
+
+    Raises:
+        ValueError: an empty prompt, or vectors that do not fit the prompts.
+    """
+    eos = tokenizer.eos_token_id
+    pad = eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    texts = [""] * len(prompts)
+    for group, inputs, width in _batches(model, prompts, vectors, pad, max_tokens):
+        output = model.generate(
+            **inputs, **_PLAIN, num_beams=1, max_new_tokens=max_new_tokens, eos_token_id=eos, pad_token_id=pad
+        )
+        for row, tokens in zip(group, output.sequences[:, width:].tolist(), strict=True):
+            own = tokens[: tokens.index(eos)] if eos in tokens else tokens
+            texts[row] = tokenizer.decode(own, skip_special_tokens=True).strip().partition("\n")[0].strip()
+    return texts

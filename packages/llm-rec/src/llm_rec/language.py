@@ -1,0 +1,131 @@
+"""`LanguageRecommender`: text-only, fine-tuned, then aligned; `SoftmaxDPORecommender` is its preset for S-DPO."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+
+from llm_rec.candidates import CandidateRecommender
+from llm_rec.config import TRAINING, LanguageRecommenderConfig
+from llm_rec.generation import generate_titles
+from llm_rec.language_model import arithmetic, base_model, load_language_model, save_language_model, with_lora
+from llm_rec.ranking import score_catalogue
+from llm_rec.rows import in_batches
+from llm_rec.training import run_stage
+from predilect.configuration import option
+from predilect.recommender import RecommenderConfig
+from predilect.tokenization import TitleTrie
+from pref_losses import PreferenceConfig, PreferenceTrainer
+
+PREFERENCE = "preference"
+
+
+class LanguageRecommender(CandidateRecommender):
+    """Reads titles and answers with one: supervised fine-tuning (SFT), then any objective of `pref_losses`.
+
+    The first stage maximises the log-probability of the title that followed. The second prefers it to `num_negatives`
+    of the other candidates, with the first stage's model as the reference; both train the same LoRA adapter. A row is
+    `prompt, chosen title, K rejected titles`, and the prompt is computed once for all of them.
+
+    Source: the two stages are those of S-DPO (Chen et al. 2024, arXiv 2406.09215) and, with `objective` left empty,
+    DPO on the same data. Differences from the authors' code: BOS, spaces and the end of a prompt are the same in both
+    stages and in ranking; negatives never depend on the target; prompts lose whole items, not tokens, where they are
+    too long; titles are ranked by their log-probability instead of being looked for in generated text.
+
+    Example::
+
+        recommender = LanguageRecommender(preference_steps=100, num_negatives=3).fit(splits)
+        recommender.recommend(["The Matrix", "Heat"], k=10)
+    """
+
+    name = "language"
+    config_class: ClassVar[type[RecommenderConfig]] = LanguageRecommenderConfig
+    stages = (*CandidateRecommender.stages, PREFERENCE)
+
+    @property
+    def _task(self) -> str:
+        return "open" if self.config.open_prompts else "candidates"
+
+    def _new_model(self) -> tuple[Any, Any]:
+        model, tokenizer = base_model(self.config)
+        return with_lora(model, self.config), tokenizer
+
+    def _save_model(self, folder: Path) -> None:
+        save_language_model(self.model, self.prompter.tokenizer, folder)
+
+    def _load_model(self, folder: Path) -> tuple[Any, Any]:
+        return load_language_model(folder, self.config)
+
+    def _train(self, splits: Any, folder: Path) -> None:
+        super()._train(splits, folder)
+        config = self.config
+        if not config.preference_steps:
+            return
+        rows = self._rows(
+            splits, config.preference_steps, skip_steps=config.sft_steps, num_negatives=config.num_negatives
+        )
+        rows = in_batches(list(rows), config.batch_size, config.seed)
+        names = {"prompt_ids": "prompt_ids", "answer_ids": "chosen_ids", "rejected_ids": "rejected_ids"}
+        data = Dataset.from_list([{new: row[old] for old, new in names.items()} for row in rows])
+        options = self._stage_options(folder / PREFERENCE, config.preference_steps, config.preference_learning_rate)
+        options["gradient_checkpointing"] = options.pop("activation_checkpointing")
+        trainer = PreferenceTrainer(
+            self._model,
+            args=PreferenceConfig(**options, max_length=config.max_length, **config.objective),
+            train_dataset=data,
+            processing_class=self.prompter.tokenizer,
+        )
+        run_stage(trainer, self.callbacks)
+        if "ref" in getattr(self._model, "peft_config", ()):
+            self._model.delete_adapter("ref")
+
+    def _score_all(self, histories: Tensor) -> Tensor:
+        if not self.config.open_prompts:
+            return super()._score_all(histories)
+        prompts = self._prompts(histories, None, [max(map(len, self._answers))] * len(histories))
+        ids, pad = [p.ids for p in prompts], self.prompter.tokenizer.pad_token_id
+        if self.config.full_ranking == "catalogue":
+            with arithmetic(self.config.dtype):
+                scores = score_catalogue(self.model, ids, self._answers, pad_token_id=pad)
+            items = torch.arange(1, len(self.catalogue) + 1).expand(len(histories), -1)
+            return self._injected(histories, items, scores.cpu())
+        with arithmetic(self.config.dtype):
+            lists = generate_titles(self.model, self._trie(), ids, num_beams=self.config.num_beams, pad_token_id=pad)
+        width = max(map(len, lists))
+        items = torch.tensor([[i for i, _ in found] + [0] * (width - len(found)) for found in lists])
+        scores = torch.tensor([[s for _, s in found] + [0.0] * (width - len(found)) for found in lists])
+        safe = self._injected(histories, items.clamp(min=1), scores)
+        return self._above_the_rest(histories, items, safe)
+
+    def _trie(self) -> TitleTrie:
+        titles = [self.catalogue.title(i) for i in range(1, len(self.catalogue) + 1)]
+        return TitleTrie.from_titles(titles, self.prompter.tokenizer, leading_space=not self.config.chat)
+
+
+@dataclass
+class SoftmaxDPORecommenderConfig(LanguageRecommenderConfig):
+    """S-DPO: `LanguageRecommenderConfig` with the softmax over K negatives as its second stage."""
+
+    preference_steps: int = option("Optimizer steps of the preference stage.", panel=TRAINING, default=75)
+    objective: dict[str, Any] = option(
+        "Fields of pref_losses.PreferenceConfig.", panel=TRAINING, default={"link": "softmax", "beta": 1.0}
+    )
+
+    def quick(self) -> SoftmaxDPORecommenderConfig:
+        return dataclasses.replace(super().quick())
+
+
+class SoftmaxDPORecommender(LanguageRecommender):
+    """S-DPO (Chen et al. 2024, arXiv 2406.09215, equation 9): a title against K rejected ones at once.
+
+    `loss = log(1 + sum_k exp(r_k - r_chosen))`, `r = beta * log(pi / ref)`, `beta` = 1 as in the paper.
+    """
+
+    name = "softmax-dpo"
+    config_class = SoftmaxDPORecommenderConfig

@@ -1,0 +1,118 @@
+"""Loading, adapting and keeping a text-only language model; arithmetic and device of this package."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llm_rec.config import PromptedConfig
+from predilect.modeling import load_causal_lm
+from predilect.modeling.base_model import model_shape, same_weights, tokenizer_fingerprint, weight_sample
+
+_BASE = "base.json"
+
+
+def device() -> torch.device:
+    """The accelerator in use, or the CPU."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def compute_dtype(wanted: str) -> torch.dtype:
+    """The dtype of "auto", "float32" or "bfloat16".
+
+    auto is bfloat16 on an accelerator and on processors with bfloat16 instructions: others emulate products of
+    bfloat16 matrices, tens of times slower than those of float32.
+    """
+    if wanted != "auto":
+        found: torch.dtype = getattr(torch, wanted)
+        return found
+    has = device().type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if has else torch.float32
+
+
+@contextmanager
+def arithmetic(wanted: str) -> Iterator[None]:
+    """Autocast to the compute dtype: adapters and projectors stay float32, products run in bfloat16."""
+    dtype = compute_dtype(wanted)
+    with torch.autocast(device().type, dtype, enabled=dtype != torch.float32):
+        yield
+
+
+def base_model(config: PromptedConfig) -> tuple[Any, Any]:
+    """The language model before any tuning, and its tokenizer; full tuning keeps float32 weights.
+
+    bfloat16 weights lose the small updates of full tuning; under LoRA the base never changes.
+    """
+    dtype = torch.float32 if config.tuning == "full" else compute_dtype(config.dtype)
+    model, tokenizer = load_causal_lm(config.model, dtype=dtype, load_in_4bit=config.load_in_4bit)
+    return (model if config.load_in_4bit else model.to(device())), tokenizer
+
+
+def with_lora(model: Any, config: PromptedConfig) -> Any:
+    """The model with a new LoRA adapter on all its linear layers; the model itself for full tuning."""
+    if config.tuning == "full":
+        return model.requires_grad_(True)
+    from peft import LoraConfig, get_peft_model
+
+    adapter = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, adapter)
+
+
+def save_language_model(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write the adapter (or, after full tuning, the model), the tokenizer, and what the base model is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    adapted = hasattr(model, "peft_config")
+    base = model.get_base_model() if adapted else model
+    about = {
+        "name": base.config._name_or_path,
+        "shape": model_shape(base),
+        "weights": weight_sample(base) if adapted else {},
+        "tokenizer": tokenizer_fingerprint(tokenizer),
+    }
+    if adapted:
+        model.save_pretrained(folder, save_embedding_layers=False)
+    else:
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / _BASE).write_text(json.dumps(about))
+
+
+def load_language_model(folder: Path, config: PromptedConfig) -> tuple[Any, Any]:
+    """Read what `save_language_model` wrote.
+
+    Raises:
+        FileNotFoundError: a file is missing; names it.
+        ValueError: another tokenizer, or a base model of another shape or with other weights.
+    """
+    from transformers import AutoTokenizer
+
+    weights = "adapter_model.safetensors" if config.tuning == "lora" else "model.safetensors"
+    for name in (_BASE, weights):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"no {name} in {folder}: it is incomplete, save the recommender again")
+    about = json.loads((folder / _BASE).read_text())
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if tokenizer_fingerprint(tokenizer) != about["tokenizer"]:
+        raise ValueError(f"the tokenizer in {folder} is not the one this model was saved with: its vocabulary differs")
+    if config.tuning == "full":
+        model, _ = load_causal_lm(folder, dtype=torch.float32)
+        return model, tokenizer
+    base, _ = base_model(config)
+    if (shape := model_shape(base)) != about["shape"]:
+        raise ValueError(f"the base model {config.model} has another shape: saved with {about['shape']}, now {shape}")
+    if not config.load_in_4bit and not same_weights(weight_sample(base), about["weights"]):
+        raise ValueError(f"the base model {config.model} has not the weights of {about['name']!r}, saved in {folder}")
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(base, str(folder)), tokenizer

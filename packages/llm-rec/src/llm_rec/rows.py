@@ -1,0 +1,152 @@
+"""Training rows: which histories are trained on, and which candidates stand beside the target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llm_rec.prompting import Prompter
+from predilect.data._arrow import as_dataset, as_table
+from predilect.data.candidates import sample_candidates
+from predilect.data.splits import RowTensors, SequenceSplits, row_tensors
+from predilect.recommender import Recommender
+
+
+class Examples(NamedTuple):
+    """Rows to be ranked or trained on.
+
+    Attributes:
+        history: (R, L) item ids, padded with 0 on the left.
+        target: (R,) item ids.
+        candidates: (R, C) item ids, the target among them.
+        row: (R,) numbers that seed what is drawn for a row; different in every pass over the data.
+    """
+
+    history: Tensor
+    target: Tensor
+    candidates: Tensor
+    row: Tensor
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+
+def training_examples(
+    splits: SequenceSplits,
+    count: int,
+    *,
+    size: int,
+    negatives: str,
+    retriever: Recommender,
+    seed: int,
+    skip: int = 0,
+) -> Examples:
+    """`count` training rows in random order; the rows come again, with other candidates, where there are too few.
+
+    Candidates are those of the data where its training rows have a column `candidates` (as S-DPO's files do);
+    otherwise `size - 1` negatives are drawn for each row and each pass by numbers that depend on seed, pass, user and
+    position, never on the target: S-DPO's code seeds them with the target's id, so that a target always brings the
+    same negatives (`papers.md` 4f.2).
+
+    Args:
+        splits: the data.
+        count: number of rows.
+        size: candidates of a row, the target included; 0: none.
+        negatives: "auto", "uniform", "popularity", or "retriever": its best items that the history lacks.
+        retriever: fitted; used by "retriever".
+        seed: of order and candidates.
+        skip: rows to leave to an earlier stage.
+    """
+    total = len(splits.train)
+    if negatives == "auto":
+        negatives = splits.protocol.get("negatives") or "retriever"
+    order = np.random.default_rng(seed).permutation(total)
+    places = np.arange(skip, skip + count)
+    parts = []
+    for number in np.unique(places // total):
+        rows = order[places[places // total == number] % total]
+        chosen = replace(splits, train=as_dataset(as_table(splits.train).take(rows)))
+        tensors = row_tensors(chosen.train, splits.protocol["max_history"])
+        sets = _candidates(chosen, tensors, size, negatives, retriever, seed + int(number))
+        parts.append(Examples(tensors.history, tensors.target, sets, torch.from_numpy(rows + number * total)))
+    return Examples(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+
+
+def _candidates(
+    splits: SequenceSplits, rows: RowTensors, size: int, negatives: str, retriever: Recommender, seed: int
+) -> Tensor:
+    if rows.candidates is not None and size:
+        return rows.candidates
+    if not size:
+        return rows.target.new_empty(len(rows), 0)
+    if negatives == "retriever":
+        return shuffled(with_target(retriever_shortlist(retriever, rows.history, size), rows.target), seed)
+    return torch.from_numpy(sample_candidates(splits, "train", size=size, seed=seed, negatives=negatives))
+
+
+def retriever_shortlist(retriever: Recommender, history: Tensor, size: int) -> Tensor:
+    """The `size` best items (B, size) for each history that it does not hold, best first."""
+    scores = retriever.score(history).clone()
+    if scores.shape[1] < size + history.shape[1]:
+        raise ValueError(
+            f"a shortlist of {size} besides a history of {history.shape[1]} needs more than the catalogue's "
+            f"{scores.shape[1]} items: lower shortlist (or num_candidates)"
+        )
+    rows = torch.arange(len(history))[:, None].expand_as(history)
+    taken = history > 0
+    scores[rows[taken], history[taken] - 1] = -torch.inf
+    # stable, so that equal scores give the same list on every machine
+    return scores.argsort(dim=1, descending=True, stable=True)[:, :size] + 1
+
+
+def with_target(shortlist: Tensor, target: Tensor) -> Tensor:
+    """The shortlist with the target in place of its last item where it lacks the target."""
+    missing = (shortlist != target[:, None]).all(dim=1)
+    shortlist = shortlist.clone()
+    shortlist[missing, -1] = target[missing]
+    return shortlist
+
+
+def shuffled(candidates: Tensor, seed: int) -> Tensor:
+    """Every row in an order of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    return candidates.gather(1, torch.rand(candidates.shape, generator=generator).argsort(dim=1))
+
+
+def encoded_rows(
+    prompter: Prompter, answers: Sequence[list[int]], examples: Examples, *, num_negatives: int = 0, seed: int = 0
+) -> Iterator[dict[str, Any]]:
+    """Rows of token ids: `prompt_ids`, `answer_ids`, `item_ids` (at the soft tokens), `row`, and `rejected_ids` where
+    `num_negatives` of the candidates are to be drawn.
+    """
+    for history, target, candidates, row in zip(*(column.tolist() for column in examples), strict=True):
+        answer = answers[target - 1]
+        rng = np.random.default_rng((seed, row))
+        others = [i for i in candidates if i != target]
+        rejected = [answers[i - 1] for i in rng.permutation(others)[:num_negatives].tolist()] if num_negatives else []
+        reserve = max(map(len, [answer, *rejected]))
+        prompt = prompter.encode(history, candidates, reserve=reserve, row=row)
+        yield {
+            "prompt_ids": prompt.ids,
+            "answer_ids": answer,
+            "item_ids": prompt.item_ids,
+            "rejected_ids": rejected,
+            "row": row,
+        }
+
+
+def in_batches(rows: Sequence[dict[str, Any]], batch_size: int, seed: int) -> list[dict[str, Any]]:
+    """The rows in batches of similar length, so that little is padded, in random order."""
+    rng = np.random.default_rng(seed)
+    order: list[int] = []
+    block = 32 * batch_size  # sorted within blocks: a batch stays a random sample of its block
+    for start in range(0, len(rows), block):
+        some = sorted(range(start, min(start + block, len(rows))), key=lambda i: len(rows[i]["prompt_ids"]))
+        batches = [some[first : first + batch_size] for first in range(0, len(some), batch_size)]
+        order.extend(i for number in rng.permutation(len(batches)) for i in batches[number])
+    return [rows[i] for i in order]

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from llm_rec.language import LanguageRecommender, SoftmaxDPORecommender
+from predilect.evaluation import evaluate
+from predilect.recommender import Recommender
+from predilect.tokenization import encode_answers
+
+SMALL = {"dtype": "float32", "num_candidates": 5, "batch_size": 4, "retriever": "popularity", "shortlist": 5}
+
+
+@pytest.fixture(scope="module")
+def options(model_folder: Path) -> dict[str, Any]:
+    return {"model": str(model_folder), "max_length": 700, "inject_rows": 8, **SMALL}
+
+
+@pytest.fixture(scope="module")
+def splits(tiny_splits: Any) -> Any:
+    return tiny_splits.with_candidates(5)
+
+
+@pytest.fixture(scope="module")
+def fitted(options: dict[str, Any], splits: Any) -> LanguageRecommender:
+    return LanguageRecommender(**options, sft_steps=3, preference_steps=2, num_negatives=2, inject="none").fit(splits)
+
+
+def test_a_score_is_the_log_probability_of_the_title_after_its_prompt(fitted: Any, splits: Any) -> None:
+    rows = splits.tensors("test")
+    history, candidates = rows.history[:3], rows.candidates[:3]
+    scores = fitted.score(history, candidates)
+    assert scores.shape == (3, 5)
+    template = fitted.prompter.prompts[0]
+    tokenizer = fitted.prompter.tokenizer
+    for row in range(3):
+        titles = [splits.catalogue.title(int(i)) for i in candidates[row]]
+        past = [splits.catalogue.title(int(i)) for i in history[row] if i]
+        prompt = tokenizer.encode(template.render(history=past, candidates=titles), add_special_tokens=False)
+        for column, answer in enumerate(encode_answers(tokenizer, titles)):
+            ids = torch.tensor([prompt + answer])
+            with torch.inference_mode():
+                logps = fitted.model(input_ids=ids).logits[0].log_softmax(-1)
+            expected = logps[torch.arange(len(prompt) - 1, ids.shape[1] - 1), torch.tensor(answer)].sum()
+            torch.testing.assert_close(scores[row, column], expected, rtol=1e-4, atol=1e-3)
+
+
+def test_scores_do_not_depend_on_the_batch(fitted: Any, splits: Any) -> None:
+    rows = splits.tensors("test")
+    whole = fitted.score(rows.history[:7], rows.candidates[:7])
+    alone = torch.cat([fitted.score(rows.history[i : i + 1], rows.candidates[i : i + 1]) for i in range(7)])
+    torch.testing.assert_close(whole, alone, rtol=1e-4, atol=1e-3)
+
+
+def test_saved_and_loaded_it_recommends_the_same_for_a_typed_history(fitted: Any, tmp_path: Path) -> None:
+    fitted.save_pretrained(tmp_path / "saved")
+    loaded = Recommender.from_pretrained(tmp_path / "saved")
+    typed = ["Film number 3", "film NUMBER 4 (2004)"]
+    assert loaded.recommend(typed, k=6) == fitted.recommend(typed, k=6)
+    assert {r.item_id for r in loaded.recommend(typed, k=20)} == set(range(1, 21)) - {3, 4}
+
+
+def test_the_language_model_ranks_the_shortlist_and_the_retriever_the_rest(fitted: Any, splits: Any) -> None:
+    history = splits.tensors("test").history[:4]
+    scores = fitted.score(history)
+    shortlists = fitted.retriever.score(history).clone()
+    for row in range(4):
+        past = [int(i) for i in history[row] if i]
+        shortlists[row, torch.tensor(past) - 1] = -torch.inf
+        shortlist = shortlists[row].argsort(descending=True, stable=True)[:5] + 1
+        order = scores[row].argsort(descending=True) + 1
+        assert set(order[:5].tolist()) == set(shortlist.tolist())
+        by_model = fitted.score(history[row : row + 1], shortlist[None]).argsort(descending=True)[0]
+        assert order[:5].tolist() == shortlist[by_model].tolist()
+        rest = (fitted.retriever.score(history)[row].argsort(descending=True, stable=True) + 1).tolist()
+        assert order[5:].tolist() == [i for i in rest if i not in shortlist.tolist()]
+
+
+def test_training_learns_the_planted_order(options: dict[str, Any], letter_splits: Any) -> None:
+    """The next film is the one after the last: a model that is trained in full finds it, an untrained one does not."""
+    options = {**options, "tuning": "full", "inject": "none", "batch_size": 16}
+    trained = LanguageRecommender(**options, sft_steps=150, learning_rate=3e-3).fit(letter_splits)
+    untrained = LanguageRecommender(**options, sft_steps=0).fit(letter_splits)
+    found = [
+        evaluate(r, letter_splits, protocol="candidates", bootstrap=0).metrics["ndcg@5"] for r in (trained, untrained)
+    ]
+    assert found[0] > 0.9 > found[1]
+
+
+class Kill(TrainerCallback):
+    """Dies after a step of the second stage."""
+
+    def __init__(self, stage: str, step: int) -> None:
+        self.stage, self.step = stage, step
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.stage in args.output_dir and state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("stage", "step"), [("sft", 2), ("sft", 4), ("preference", 2)])
+def test_a_killed_fit_goes_on_to_the_same_model(
+    options: dict[str, Any], splits: Any, tmp_path: Path, stage: str, step: int
+) -> None:
+    options = {**options, "sft_steps": 4, "preference_steps": 4, "num_negatives": 2, "save_steps": 2}
+    unbroken = SoftmaxDPORecommender(**options).fit(splits, output_dir=tmp_path / "unbroken")
+    killed = SoftmaxDPORecommender(**options)
+    killed.callbacks = [Kill(stage, step)]
+    with pytest.raises(KeyboardInterrupt):
+        killed.fit(splits, output_dir=tmp_path / "killed")
+    resumed = SoftmaxDPORecommender(**options).fit(splits, output_dir=tmp_path / "killed", resume=True)
+    ours, theirs = resumed.model.state_dict(), unbroken.model.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert resumed.injection == unbroken.injection
+    assert not list(tmp_path.rglob("training_args.bin"))
+
+
+def test_another_run_in_the_folder_is_refused(options: dict[str, Any], splits: Any, tmp_path: Path) -> None:
+    LanguageRecommender(**options, sft_steps=1, inject="none").fit(splits, output_dir=tmp_path)
+    with pytest.raises(ValueError, match="holds a run with another config"):
+        LanguageRecommender(**options, sft_steps=2, inject="none").fit(splits, output_dir=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("inject", ["popularity", "retriever"])
+def test_injection_follows_the_validation_rows(options: dict[str, Any], splits: Any, inject: str) -> None:
+    recommender = LanguageRecommender(**{**options, "retriever": "item-knn"}, sft_steps=0, inject=inject).fit(splits)
+    weights = recommender.injection
+    assert (weights.retriever != 0) == (inject == "retriever")
+    rows = splits.tensors("validation")
+    alone = LanguageRecommender(**{**options, "retriever": "item-knn"}, sft_steps=0, inject="none").fit(splits)
+
+    def likelihood(r: Any) -> float:
+        scores = r.score(rows.history, rows.candidates)
+        columns = (rows.candidates == rows.target[:, None]).long().argmax(1)
+        return -float(torch.nn.functional.cross_entropy(scores, columns))
+
+    assert likelihood(recommender) > likelihood(alone)
+
+
+@pytest.mark.parametrize("way", ["trie", "catalogue"])
+def test_full_ranking_without_candidates(options: dict[str, Any], tiny_splits: Any, way: str) -> None:
+    recommender = LanguageRecommender(
+        **options, full_ranking=way, num_beams=4, sft_steps=1, inject="none", lora_dropout=0.1
+    ).fit(tiny_splits)
+    history = tiny_splits.tensors("test").history[:3]
+    scores = recommender.score(history)
+    assert scores.shape == (3, 20)
+    assert bool(torch.isfinite(scores).all())
+    every = torch.arange(1, 21).expand(3, -1)
+    exact = recommender.score(history, every)  # open prompts name no candidates: the same log-probs
+    if way == "catalogue":
+        torch.testing.assert_close(scores, exact, rtol=1e-4, atol=1e-3)
+    else:  # beams come first, in the order of their log-probs
+        top = scores.argsort(dim=1, descending=True)[:, :4]
+        kept = exact.gather(1, top)
+        assert bool((kept.diff(dim=1) <= 1e-4).all())
+
+
+def test_orders_of_candidates_are_averaged(options: dict[str, Any], splits: Any) -> None:
+    one = LanguageRecommender(**options, sft_steps=1, inject="none").fit(splits)
+    rows = splits.tensors("test")
+    history, candidates = rows.history[:2], rows.candidates[:2]
+    first = one.score(history, candidates)
+    one.config.candidate_orders = 2
+    order = torch.randperm(5, generator=torch.Generator().manual_seed(1))
+    second = one.score(history, candidates)
+    one.config.candidate_orders = 1
+    turned = torch.empty_like(first)
+    turned[:, order] = one.score(history, candidates[:, order])
+    torch.testing.assert_close(second, (first + turned) / 2)
+
+
+def broken(folder: Path, how: str) -> None:
+    model = folder / "model"
+    if how in ("adapter_model.safetensors", "base.json"):
+        (model / how).unlink()
+    elif how == "tokenizer":
+        content = json.loads((model / "tokenizer.json").read_text())
+        content["added_tokens"].append({**content["added_tokens"][0], "id": 300, "content": "<new>"})
+        (model / "tokenizer.json").write_text(json.dumps(content))
+    elif how == "retriever":
+        shutil.rmtree(folder / "retriever")
+    elif how == "weights":
+        about = json.loads((model / "base.json").read_text())
+        about["weights"] = {name: [v + 1 for v in values] for name, values in about["weights"].items()}
+        (model / "base.json").write_text(json.dumps(about))
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("adapter_model.safetensors", "no adapter_model.safetensors"),
+        ("base.json", "no base.json"),
+        ("tokenizer", "tokenizer in .* is not the one"),
+        ("retriever", "no retriever"),
+        ("weights", "has not the weights"),
+    ],
+)
+def test_a_folder_that_does_not_fit_is_refused_by_name(fitted: Any, tmp_path: Path, how: str, told: str) -> None:
+    fitted.save_pretrained(tmp_path)
+    broken(tmp_path, how)
+    with pytest.raises((ValueError, FileNotFoundError), match=told):
+        Recommender.from_pretrained(tmp_path)
+
+
+def test_another_catalogue_is_refused(fitted: Any, tmp_path: Path) -> None:
+    fitted.save_pretrained(tmp_path)
+    smaller = fitted.catalogue.subset(list(range(1, 20)))
+    smaller.save(tmp_path / "catalogue.parquet")
+    with pytest.raises(ValueError, match="another catalogue"):
+        Recommender.from_pretrained(tmp_path)
+
+
+def test_options_out_of_range() -> None:
+    with pytest.raises(ValueError, match=r"num_negatives must be below num_candidates.*20 and 20"):
+        LanguageRecommender(num_negatives=20)
+    with pytest.raises(ValueError, match="batch_size must be a multiple"):
+        LanguageRecommender(batch_size=8, gradient_accumulation=3)
+    with pytest.raises(TypeError, match="has no option beams"):
+        LanguageRecommender(beams=3)
+
+
+def test_without_titles_it_refuses(options: dict[str, Any], splits: Any) -> None:
+    from dataclasses import replace
+
+    untitled = replace(splits.catalogue, titles=("",) * 20)
+    with pytest.raises(ValueError, match="none of the 20 items has one"):
+        LanguageRecommender(**options).fit(replace(splits, catalogue=untitled))
