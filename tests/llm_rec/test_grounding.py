@@ -69,12 +69,13 @@ def test_batches_and_padding_change_nothing(model: Any, tokenizer: PreTrainedTok
     torch.testing.assert_close(other.embed(TEXTS[::-1]).flip(0), reference.embed(TEXTS))
 
 
-def test_learned_positions_count_from_the_text(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_learned_positions_count_from_the_text_and_dropout_is_off(tokenizer: PreTrainedTokenizerFast) -> None:
     torch.manual_seed(0)
     size = {"vocab_size": len(tokenizer), "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64}
-    model = GPT2LMHeadModel(GPT2Config(**size, initializer_range=0.5)).eval()
-    grounding = Grounding(model, tokenizer, TITLES)
-    torch.testing.assert_close(grounding.embed(TEXTS), one_by_one(model, tokenizer, TEXTS))
+    model = GPT2LMHeadModel(GPT2Config(**size, initializer_range=0.5, resid_pdrop=0.5)).train()
+    embeddings = Grounding(model, tokenizer, TITLES).embed(TEXTS)
+    assert model.training
+    torch.testing.assert_close(embeddings, one_by_one(model.eval(), tokenizer, TEXTS))
 
 
 def test_bos_opens_where_there_is_one(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -56,6 +56,12 @@ def test_the_year_decides_where_only_it_differs(text: str, expected: Match) -> N
     assert TitleMatcher(["Twins (1988)", "Twins (2001)", "Heat (1995)"]).match(text) == expected
 
 
+def test_the_year_decides_behind_an_inverted_article_too() -> None:
+    matcher = TitleMatcher(["Kid, The (1921)", "Kid, The (2000)"])
+    for text in ("The Kid (2000)", "I say The Kid (2000) now", "I say Kid, The (2000) now"):
+        assert matcher.match(text).item_id == 2
+
+
 def test_item_ids_are_those_given() -> None:
     matcher = TitleMatcher(["Heat", "Ran"], item_ids=[70, 4])
     assert [matcher.match(text).item_id for text in ("Ran", "heat it up")] == [4, 70]

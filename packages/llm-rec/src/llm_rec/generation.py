@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from llm_rec.ranking import Ids, Vectors, groups, pad_left, vectors_of, vectors_of_prompts
+from llm_rec.ranking import Ids, Vectors, check_prompts, groups, pad_left, vectors_of, vectors_of_prompts
 from predilect.tokenization import TitleTrie
 
 _FILLER = -1e8  # beam search fills up with hypotheses of -1e9 or less; no title is as improbable as this
@@ -63,16 +63,15 @@ def generate_titles(
             **inputs,
             **_PLAIN,
             logits_processor=[trie.logits_processor(width, candidates=allowed)],
-            num_beams=num_beams,
-            num_return_sequences=num_beams,
-            length_penalty=0.0,
+            **_search(num_beams),
             max_new_tokens=trie.max_length,
             eos_token_id=trie.eos_token_id,
             pad_token_id=trie.pad_token_id,
-            output_logits=num_beams == 1,
         )
         titles = output.sequences[:, width:]
-        scores = _greedy_scores(output.logits, titles, trie) if num_beams == 1 else output.sequences_scores
+        scores = (
+            _greedy_scores(output.logits, titles, trie.eos_token_id) if num_beams == 1 else output.sequences_scores
+        )
         for place, row in enumerate(group):
             own = slice(place * num_beams, (place + 1) * num_beams)
             among = None if allowed is None else set(allowed[place])
@@ -90,7 +89,7 @@ def generate_text(
     vectors: Vectors | None = None,
     max_tokens: int = 2048,
 ) -> list[str]:
-    """What a language model writes by itself, greedily: the published way to ask S-DPO's and LLaRA's models for an item.
+    """What a language model writes by itself, greedily: how S-DPO and LLaRA ask their models for an item.
 
     Decoded from the generated tokens only (the official code cuts the prompt off the decoded text by its number of
     characters, which drops or repeats some), up to EOS and to the first line break, without blanks at the ends.
@@ -120,3 +119,50 @@ def generate_text(
             own = tokens[: tokens.index(eos)] if eos in tokens else tokens
             texts[row] = tokenizer.decode(own, skip_special_tokens=True).strip().partition("\n")[0].strip()
     return texts
+
+
+def _batches(
+    model: Any, prompts: Sequence[Ids], vectors: Vectors | None, pad_token_id: int, max_tokens: int, rows: int = 1
+) -> Iterator[tuple[list[int], dict[str, Any], int]]:
+    """Numbers of some prompts, what `generate` takes of them, and the columns of its output that are no new tokens."""
+    check_prompts(prompts)
+    of_prompt = vectors_of_prompts(model, prompts, vectors)
+    device = model.get_input_embeddings().weight.device
+    for group in groups([rows * len(prompt) for prompt in prompts], max_tokens):
+        ids, mask = pad_left([prompts[row] for row in group], pad_token_id)
+        inputs = {"input_ids": ids.to(device), "attention_mask": mask.to(device), **vectors_of(of_prompt, group)}
+        yield group, inputs, 0 if hasattr(model, "soft_tokens") else ids.shape[1]
+
+
+def _search(num_beams: int) -> dict[str, Any]:
+    if num_beams == 1:
+        return {"num_beams": 1, "output_logits": True}
+    # The scores are sums of log-probabilities, and can only fall: with this penalty search stops when no hypothesis
+    # that is still running can come among the best.
+    return {
+        "num_beams": num_beams,
+        "num_return_sequences": num_beams,
+        "length_penalty": 0.0,
+        "early_stopping": False,
+        "output_scores": True,
+    }
+
+
+def _greedy_scores(logits: Sequence[Tensor], titles: Tensor, eos_token_id: int) -> Tensor:
+    """(B,) sums over the tokens up to the first EOS; beam search brings its own."""
+    steps = [step.float().log_softmax(-1).gather(1, titles[:, [t]]) for t, step in enumerate(logits)]
+    ends = titles == eos_token_id
+    return (torch.cat(steps, dim=1) * (ends.cumsum(1) - ends.long() == 0)).sum(dim=1)
+
+
+def _items(
+    trie: TitleTrie, titles: Sequence[Sequence[int]], scores: Sequence[float], among: set[int] | None
+) -> list[tuple[int, float]]:
+    """The items of hypotheses that come best first."""
+    return [
+        (item, score)
+        for title, score in zip(titles, scores, strict=True)
+        if score > _FILLER
+        for item in sorted(trie.decode(title))
+        if among is None or item in among
+    ]

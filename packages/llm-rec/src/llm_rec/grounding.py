@@ -76,7 +76,7 @@ class Grounding:
             raise ValueError(f"batch_size must be at least 1 (got {batch_size})")
         self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
         self._opening = _opening_token(tokenizer)
-        self._row = {title.strip(): row for row, title in reversed(list(enumerate(titles)))}
+        self._row = {title.strip(): row for row, title in enumerate(titles)}  # equal titles have equal rows
         self.title_embeddings = self._title_embeddings(titles, None if cache_dir is None else Path(cache_dir))
 
     def embed(self, texts: Sequence[str]) -> Tensor:
@@ -193,7 +193,8 @@ def choose_gamma(
 ) -> float:
     """The gamma of `inject` with the best mean of a metric on validation rows; of equally good ones the smallest.
 
-    Items that tie with the target count against it (`target_ranks`), as items with its very title always do.
+    Items that tie with the target count against it (`target_ranks`), as items with its very title do where the prior
+    does not part them.
 
     Source: BIGRec, arXiv 2308.08434; its code keeps, for every metric, the gamma that is best by NDCG, and gives some
     duplicate titles the best rank among them.

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from predilect.tokenization import SharedPrefixCollator, check_packable, completion_logps
+from predilect.tokenization import check_packable
 
 Ids = Sequence[int]
 Vectors = Mapping[str, Tensor | Sequence[Tensor]]
@@ -36,8 +36,11 @@ def score_candidates(
 ) -> Tensor:
     """Log-probability of each candidate answer given its prompt: `sum_t log p(answer_t | prompt, answer_<t)`.
 
-    A prompt is computed once for all of its candidates, by shared-prefix packing. Models that cannot be packed
-    (`check_packable`) get one row per answer, with the same result. Results do not depend on what else is in the call.
+    A prompt and all of its candidates are one row: the prompt is computed once, and so are the tokens with which
+    several candidates begin; under the mask of the row a token sees the prompt and the tokens before it in its own
+    answer. No answer's last token is computed: nothing follows it. (`SharedPrefixCollator`, made for training, repeats
+    the last prompt token for every answer and computes each EOS.) Models that cannot be packed (`check_packable`) get
+    one row per answer, with the same result. Results do not depend on what else is in the call.
 
     Args:
         model: a causal LM, also with PEFT adapters, or a `SoftTokenCausalLM`; in eval mode.
@@ -45,7 +48,7 @@ def score_candidates(
         answers: the candidates of each prompt, at least one token each; their numbers may differ.
         pad_token_id: what to pad with; never attended to.
         vectors: of a `SoftTokenCausalLM`: name -> vectors in the order of their placeholders, prompt after prompt, or
-            a list with one tensor per prompt. The last token of a prompt is no placeholder.
+            a list with one tensor per prompt. Answers hold no placeholders.
         max_tokens: most positions of a forward pass, padding included; a prompt with a single answer may exceed it.
 
     Returns:
@@ -54,10 +57,11 @@ def score_candidates(
     Raises:
         ValueError: an empty prompt or answer (names its row), or vectors that do not fit the prompts.
     """
-    _check(prompts, answers)
+    check_prompts(prompts)
+    _check_answers(prompts, answers)
     packable = is_packable(model)
-    of_prompt = _vectors_of_prompts(model, prompts, vectors)
-    score = partial(_packed_logps if packable else _separate_logps, model, pad_token_id=pad_token_id)
+    of_prompt = vectors_of_prompts(model, prompts, vectors)
+    score = _packed_logps if packable else _separate_logps
     pieces = [
         piece
         for row, (prompt, own) in enumerate(zip(prompts, answers, strict=True))
@@ -66,9 +70,9 @@ def score_candidates(
     scores = torch.full((len(prompts), max(map(len, answers), default=0)), -torch.inf)
     for group in groups([piece.length for piece in pieces], max_tokens):
         batch = [pieces[i] for i in group]
-        logps = score([(p.prompt, p.answers) for p in batch], **_vectors_of(of_prompt, [p.row for p in batch]))
-        for piece, found in zip(batch, logps.cpu(), strict=True):
-            scores[piece.row, piece.first : piece.first + len(piece.answers)] = found[: len(piece.answers)]
+        logps = score(model, batch, pad_token_id, **vectors_of(of_prompt, [piece.row for piece in batch]))
+        for piece, found in zip(batch, logps, strict=True):
+            scores[piece.row, piece.first : piece.first + len(piece.answers)] = found.cpu()
     return scores
 
 
@@ -86,16 +90,15 @@ def score_catalogue(
 ) -> Tensor:
     """`score_candidates` for N answers that are common to all prompts, such as all titles of a catalogue.
 
-    The keys and values of a prompt are computed once. The answers follow in chunks; under the mask of a chunk a token
-    sees the prompt and the tokens before it in its own answer. No answer's last token is computed: nothing follows it.
+    The keys and values of a prompt are computed once, and the answers follow in chunks.
 
     Args:
         model: see `score_candidates`.
         prompts: B prompts of at least one token.
-        answers: N answers of at least one token; without placeholders of soft tokens.
+        answers: N answers of at least one token.
         pad_token_id: see `score_candidates`.
         vectors: see `score_candidates`.
-        tree: compute the tokens with which several answers of a chunk begin once, as nodes of a prefix tree.
+        tree: compute the tokens with which several answers of a chunk begin once.
         max_tokens: most positions of the prompts of one pass, padding included, and of one chunk for all of them.
         chunk_size: most tokens of a chunk (a longer answer has a chunk of its own). Every token of a chunk is compared
             with the whole chunk: small ones waste less, large ones fill a GPU.
@@ -110,13 +113,14 @@ def score_catalogue(
         return score_candidates(
             model, prompts, [answers] * len(prompts), pad_token_id=pad_token_id, vectors=vectors, max_tokens=max_tokens
         )
-    _check(prompts, [answers] * len(prompts))
-    of_prompt = _vectors_of_prompts(model, prompts, vectors)
+    check_prompts(prompts)
+    _check_answers(prompts, [answers] * len(prompts))
+    of_prompt = vectors_of_prompts(model, prompts, vectors)
     chunks = list(chunked(answers, chunk_size, shared=tree))
     scores = torch.empty(len(prompts), len(answers))
     for group in groups([max(len(prompt), chunk_size) for prompt in prompts], max_tokens):
         ids, mask = pad_left([prompts[i] for i in group], pad_token_id)
-        scores[group] = _catalogue_logps(model, ids, mask, answers, chunks, **_vectors_of(of_prompt, group)).cpu()
+        scores[group] = _catalogue_logps(model, ids, mask, len(answers), chunks, **vectors_of(of_prompt, group)).cpu()
     return scores
 
 
@@ -160,15 +164,15 @@ def pad_left(rows: Sequence[Ids], pad_token_id: int) -> tuple[Tensor, Tensor]:
 
 
 class Chunk(NamedTuple):
-    """Answers whose tokens, T nodes, are computed together; M predictions of tokens by nodes.
+    """Answers whose tokens, T nodes, are computed together, and their M tokens, each predicted by a place before it.
 
     Attributes:
         tokens: (T,) of each node.
         depths: (T,) nodes above it.
         visible: (T, T) whether row's node sees column's: its ancestors and itself.
-        source: (M,) the node that predicts.
+        source: (M,) what predicts: 0 the last token of the prompt, n + 1 node n.
         target: (M,) the token that is predicted.
-        owner: (M,) the answer to which this token belongs.
+        owner: (M,) number of the answer to which this token belongs.
     """
 
     tokens: Tensor
@@ -190,9 +194,9 @@ def chunked(answers: Sequence[Ids], size: int, *, shared: bool) -> Iterator[Chun
 
     Examples:
         >>> [(chunk.tokens.tolist(), chunk.target.tolist()) for chunk in chunked([[1, 2, 9], [1, 9]], 4, shared=True)]
-        [([1, 2], [2, 9, 9])]
-        >>> [(chunk.tokens.tolist(), chunk.target.tolist()) for chunk in chunked([[1, 2, 9], [1, 9]], 4, shared=False)]
-        [([1, 2, 1], [2, 9, 9])]
+        [([1, 2], [1, 2, 9, 1, 9])]
+        >>> [(chunk.tokens.tolist(), chunk.source.tolist()) for chunk in chunked([[1, 2, 9], [1, 9]], 4, shared=False)]
+        [([1, 2, 1], [0, 1, 2, 0, 3])]
     """
     numbers = sorted(range(len(answers)), key=lambda n: list(answers[n])) if shared else range(len(answers))
     tokens: list[int] = []
@@ -201,13 +205,13 @@ def chunked(answers: Sequence[Ids], size: int, *, shared: bool) -> Iterator[Chun
         inputs = list(answers[number][:-1])
         before = paths[-1][1] if shared and paths else []
         path = before[: _common([tokens[node] for node in before], inputs)]
-        if tokens and len(tokens) + len(inputs) - len(path) > size:
+        if paths and len(tokens) + len(inputs) - len(path) > size:
             yield _chunk(answers, tokens, paths)
             tokens, paths, path = [], [], []
         fresh = inputs[len(path) :]
         paths.append((number, path + list(range(len(tokens), len(tokens) + len(fresh)))))
         tokens.extend(fresh)
-    if tokens:
+    if paths:
         yield _chunk(answers, tokens, paths)
 
 
@@ -218,12 +222,12 @@ def _chunk(answers: Sequence[Ids], tokens: list[int], paths: list[tuple[int, lis
         depths[path] = range(len(path))
         visible[np.ix_(path, path)] |= np.tri(len(path), dtype=bool)
     return Chunk(
-        torch.tensor(tokens),
+        torch.tensor(tokens, dtype=torch.long),
         torch.from_numpy(depths),
         torch.from_numpy(visible),
-        source=torch.tensor([node for _, path in paths for node in path]),
-        target=torch.tensor([token for number, _ in paths for token in answers[number][1:]]),
-        owner=torch.tensor([number for number, path in paths for _ in path]),
+        source=torch.tensor([place for _, path in paths for place in (0, *(node + 1 for node in path))]),
+        target=torch.tensor([token for number, _ in paths for token in answers[number]]),
+        owner=torch.tensor([number for number, _ in paths for _ in answers[number]]),
     )
 
 
@@ -238,43 +242,52 @@ def _common(a: Ids, b: Ids) -> int:
 
 
 def _catalogue_logps(
-    model: Any, ids: Tensor, mask: Tensor, answers: Sequence[Ids], chunks: Sequence[Chunk], **inputs: Any
+    model: Any, ids: Tensor, mask: Tensor, count: int, chunks: Sequence[Chunk], **inputs: Any
 ) -> Tensor:
-    """(B, N) log-probabilities of the answers behind left-padded prompts, on the model's device."""
+    """(B, count) log-probabilities of the answers of all chunks behind left-padded prompts, on the model's device."""
     device = _device(model)
     ids, mask = ids.to(device), mask.to(device)
-    cache, width = DynamicCache(), ids.shape[1]
+    width, cache = ids.shape[1], DynamicCache()
     forward = partial(model, use_cache=True, **{_cache_name(model): cache})
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    causal = torch.ones(width, width, dtype=torch.bool, device=device).tril() & mask[:, None, :].bool()
-    causal |= torch.eye(width, dtype=torch.bool, device=device)  # no row of the softmax is empty, padding's neither
-    logits = forward(
+    first = forward(
         input_ids=ids,
-        attention_mask=_additive(model, causal),
-        position_ids=positions,
+        attention_mask=_additive(model, _sight(mask, mask.new_empty(len(ids), 0, 0))),
+        position_ids=_positions(mask, mask.new_empty(len(ids), 0)),
         logits_to_keep=1,
         **inputs,
     ).logits[:, -1:]
-    first = torch.tensor([answer[0] for answer in answers], device=device)
-    scores = _logps(logits, torch.zeros_like(first), first)
+    scores = torch.zeros(len(ids), count, device=device)
     for chunk in chunks:
         tokens, depths, visible, source, target, owner = (part.to(device) for part in chunk)
-        size = (len(ids), len(tokens))
-        seen = torch.cat([mask[:, None, :].bool().expand(*size, -1), visible.expand(len(ids), -1, -1)], dim=2)
-        logits = forward(
-            input_ids=tokens.expand(size),
-            attention_mask=_additive(model, seen),
-            position_ids=mask.sum(1, keepdim=True) + depths,
-        ).logits
+        logits = first
+        if len(tokens):
+            rows = (len(ids), len(tokens))
+            found = forward(
+                input_ids=tokens.expand(rows),
+                attention_mask=_additive(model, _sight(mask, visible.expand(*rows, -1))[:, width:]),
+                position_ids=_positions(mask, depths.expand(rows))[:, width:],
+            )
+            logits = torch.cat([first, found.logits], dim=1)
+            cache.crop(-len(tokens))
         scores.index_add_(1, owner, _logps(logits, source, target))
-        cache.crop(-len(tokens))
     return scores
 
 
-def _logps(logits: Tensor, source: Tensor, target: Tensor) -> Tensor:
-    """(B, M) float32 log-probability of the tokens `target`, each by the logits (B, T, V) at its place `source`."""
-    total = torch.cat([part.float().logsumexp(-1) for part in torch.split(logits, _SLICE, dim=1)], dim=1)
-    return logits[:, source, target].float() - total[:, source]
+def _sight(mask: Tensor, visible: Tensor) -> Tensor:
+    """(B, P + T, P + T) whether row's position sees column's, for prompts (B, P) padded on the left and nodes behind.
+
+    Every position sees itself, padding too, so that no row of the softmax is empty.
+    """
+    width, length = mask.shape[1], mask.shape[1] + visible.shape[1]
+    seen = torch.ones(len(mask), length, length, dtype=torch.bool, device=mask.device).tril()
+    seen[:, width:, width:] = visible
+    seen[:, :, :width] &= mask[:, None, :].bool()
+    return seen | torch.eye(length, dtype=torch.bool, device=mask.device)
+
+
+def _positions(mask: Tensor, depths: Tensor) -> Tensor:
+    """(B, P + T): counted along the prompt, and on from its end with the depths of the nodes."""
+    return torch.cat([(mask.cumsum(1) - 1).clamp(min=0), mask.sum(1, keepdim=True) + depths], dim=1)
 
 
 def _additive(model: Any, allowed: Tensor) -> Tensor:
@@ -282,6 +295,12 @@ def _additive(model: Any, allowed: Tensor) -> Tensor:
     dtype = model.get_input_embeddings().weight.dtype
     blocked = max(torch.finfo(dtype).min, torch.finfo(torch.bfloat16).min)  # finite under autocast too
     return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(~allowed, blocked).unsqueeze(1)
+
+
+def _logps(logits: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """(..., M) float32 log-probabilities of the tokens `target`, each by logits (..., T, V) at its place `source`."""
+    total = torch.cat([part.float().logsumexp(-1) for part in torch.split(logits, _SLICE, dim=-2)], dim=-1)
+    return logits[..., source, target].float() - total[..., source]
 
 
 def _device(model: Any) -> torch.device:
@@ -296,7 +315,7 @@ def _cache_name(model: Any) -> str:
 
 
 class _Piece(NamedTuple):
-    """Some candidates of one prompt that are computed in one row; `length` positions."""
+    """Consecutive candidates of one prompt that are computed in one row of at most `length` positions."""
 
     row: int
     first: int
@@ -306,58 +325,86 @@ class _Piece(NamedTuple):
 
 
 def _pieces(row: int, prompt: Ids, answers: Sequence[Ids], max_tokens: int) -> Iterator[_Piece]:
-    """Consecutive candidates packed to at most `max_tokens` positions, but at least one at a time."""
-    first, length = 0, len(prompt) - 1
+    """As many candidates in a piece as `max_tokens` positions hold, but at least one."""
+    first, length = 0, len(prompt)
     for number, answer in enumerate(answers):
-        if number > first and length + 1 + len(answer) > max_tokens:
+        nodes = len(answer) - 1
+        if number > first and length + nodes > max_tokens:
             yield _Piece(row, first, prompt, answers[first:number], length)
-            first, length = number, len(prompt) - 1
-        length += 1 + len(answer)
+            first, length = number, len(prompt)
+        length += nodes
     if answers:
         yield _Piece(row, first, prompt, answers[first:], length)
 
 
-def _packed_logps(
-    model: Any, rows: Sequence[tuple[Ids, Sequence[Ids]]], *, pad_token_id: int, **inputs: Any
-) -> Tensor:
-    features = [{"prompt_ids": prompt, "completions": answers} for prompt, answers in rows]
-    batch = SharedPrefixCollator(pad_token_id)(features)
+def _packed_logps(model: Any, pieces: Sequence[_Piece], pad_token_id: int, **inputs: Any) -> list[Tensor]:
+    """Log-probabilities of each piece's answers: [prompt | nodes of all answers], the prompts padded on the left."""
     device = _device(model)
-    return completion_logps(model, {name: part.to(device) for name, part in batch.items()}, **inputs)[0]
+    chunks = [next(chunked(piece.answers, piece.length, shared=True)) for piece in pieces]
+    ids, mask = pad_left([piece.prompt for piece in pieces], pad_token_id)
+    nodes = max(len(chunk.tokens) for chunk in chunks)
+    tokens = torch.full((len(pieces), nodes), pad_token_id)
+    depths = torch.zeros(len(pieces), nodes, dtype=torch.long)
+    visible = torch.zeros(len(pieces), nodes, nodes, dtype=torch.bool)
+    for row, chunk in enumerate(chunks):
+        own = len(chunk.tokens)
+        tokens[row, :own], depths[row, :own], visible[row, :own, :own] = chunk.tokens, chunk.depths, chunk.visible
+    logits = model(
+        input_ids=torch.cat([ids, tokens], dim=1).to(device),
+        attention_mask=_additive(model, _sight(mask, visible).to(device)),
+        position_ids=_positions(mask, depths).to(device),
+        logits_to_keep=1 + nodes,
+        use_cache=False,
+        **inputs,
+    ).logits[:, -(1 + nodes) :]
+    sums = []
+    for row, (piece, chunk) in enumerate(zip(pieces, chunks, strict=True)):
+        logps = _logps(logits[row], chunk.source.to(device), chunk.target.to(device))
+        sums.append(logps.new_zeros(len(piece.answers)).index_add_(0, chunk.owner.to(device), logps))
+    return sums
 
 
-def _separate_logps(
-    model: Any, rows: Sequence[tuple[Ids, Sequence[Ids]]], *, pad_token_id: int, **inputs: Any
-) -> Tensor:
+def _separate_logps(model: Any, pieces: Sequence[_Piece], pad_token_id: int, **inputs: Any) -> list[Tensor]:
     """One answer a row, padded on the right: what comes later changes nothing, whatever the layers and positions."""
-    joined = [[*prompt, *answers[0]] for prompt, answers in rows]
+    joined = [[*piece.prompt, *piece.answers[0]] for piece in pieces]
     width = max(map(len, joined))
-    device = _device(model)
-    ids = torch.tensor([row + [pad_token_id] * (width - len(row)) for row in joined], device=device)
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in joined], device=device)
+    ids = torch.tensor([row + [pad_token_id] * (width - len(row)) for row in joined], device=_device(model))
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in joined], device=ids.device)
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False, **inputs).logits
     logits = logits[:, -width:]  # an adapter may have put tokens of its own before the prompt
     sums = []
-    for row, (prompt, answers) in enumerate(rows):
-        places = torch.arange(len(prompt) - 1, len(prompt) - 1 + len(answers[0]), device=device)
-        sums.append(_logps(logits[row : row + 1], places, ids[row, places + 1]).sum(1))
-    return torch.stack(sums)
+    for row, piece in enumerate(pieces):
+        places = torch.arange(len(piece.prompt), len(joined[row]), device=ids.device)
+        sums.append(_logps(logits[row], places - 1, ids[row, places]).sum(dim=0, keepdim=True))
+    return sums
 
 
-def _check(prompts: Sequence[Ids], answers: Sequence[Sequence[Ids]]) -> None:
-    if len(prompts) != len(answers):
-        raise ValueError(f"every prompt needs its answers (got {len(prompts)} prompts, answers for {len(answers)})")
+def check_prompts(prompts: Sequence[Ids]) -> None:
+    """Refuse an empty prompt.
+
+    Raises:
+        ValueError: names its row.
+    """
     for row, prompt in enumerate(prompts):
         if not len(prompt):
             raise ValueError(f"prompt {row} is empty: an answer needs at least one token before it, such as BOS")
+
+
+def _check_answers(prompts: Sequence[Ids], answers: Sequence[Sequence[Ids]]) -> None:
+    if len(prompts) != len(answers):
+        raise ValueError(f"every prompt needs its answers (got {len(prompts)} prompts, answers for {len(answers)})")
     for row, own in enumerate(answers):
         for number, answer in enumerate(own):
             if not len(answer):
                 raise ValueError(f"answer {number} of row {row} is empty: end it with EOS at least")
 
 
-def _vectors_of_prompts(model: Any, prompts: Sequence[Ids], vectors: Vectors | None) -> dict[str, Sequence[Tensor]]:
-    """Name -> one tensor of vectors per prompt, so that prompts can be computed in any order."""
+def vectors_of_prompts(model: Any, prompts: Sequence[Ids], vectors: Vectors | None) -> dict[str, Sequence[Tensor]]:
+    """Name -> one tensor of vectors per prompt, so that prompts can be computed in any order.
+
+    Raises:
+        ValueError: the model reads no vectors, an unknown name, or numbers that do not fit the prompts.
+    """
     if not vectors:
         return {}
     soft = getattr(model, "soft_tokens", None)
@@ -365,8 +412,8 @@ def _vectors_of_prompts(model: Any, prompts: Sequence[Ids], vectors: Vectors | N
         raise ValueError(f"vectors are read by a SoftTokenCausalLM only (the model is a {type(model).__name__})")
     split: dict[str, Sequence[Tensor]] = {}
     for name, given in vectors.items():
+        soft.token(name)  # refuses an unknown name
         if isinstance(given, Tensor):
-            soft.token(name)  # refuses an unknown name
             counts = [list(prompt).count(soft.ids[name]) // soft.sizes[name] for prompt in prompts]
             if sum(counts) != len(given):
                 raise ValueError(f"the prompts hold {sum(counts)} {name!r}, but {len(given)} vectors were given")
@@ -377,6 +424,6 @@ def _vectors_of_prompts(model: Any, prompts: Sequence[Ids], vectors: Vectors | N
     return split
 
 
-def _vectors_of(split: Mapping[str, Sequence[Tensor]], rows: Sequence[int]) -> dict[str, Any]:
+def vectors_of(split: Mapping[str, Sequence[Tensor]], rows: Sequence[int]) -> dict[str, Any]:
     """The argument `vectors` for some of the prompts; none where there are no vectors."""
     return {"vectors": {name: [parts[row] for row in rows] for name, parts in split.items()}} if split else {}
