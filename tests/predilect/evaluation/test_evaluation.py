@@ -114,6 +114,25 @@ def test_batch_size_changes_nothing(splits: SequenceSplits, protocol: str) -> No
     assert results[0].rows[:] == results[1].rows[:] == results[2].rows[:]
 
 
+def test_drawn_rows_are_ranked_as_among_all_and_are_the_same_for_everyone(splits: SequenceSplits) -> None:
+    whole = evaluate(Fixed(), splits, bootstrap=20)
+    some, fewer = (evaluate(Fixed(), splits, bootstrap=20, max_rows=n) for n in (25, 10))
+    assert some.metrics["rows"] == 25
+    assert some.rows["row"] == sorted(some.rows["row"])
+    ranks = dict(zip(whole.rows["row"], whole.rows["rank"], strict=True))
+    assert [ranks[row] for row in some.rows["row"]] == list(some.rows["rank"])
+    assert set(fewer.rows["row"]) < set(some.rows["row"])
+    assert list(evaluate(Oracle(), splits, bootstrap=20, max_rows=25).rows["row"]) == list(some.rows["row"])
+    assert list(evaluate(Oracle(), splits, bootstrap=20, max_rows=25, seed=1).rows["row"]) != list(some.rows["row"])
+    assert "coverage@10" in whole.metrics
+    assert "coverage@10" not in some.metrics  # it grows with the number of lists
+    assert evaluate(Fixed(), splits, bootstrap=20, max_rows=60).metrics == whole.metrics
+    with pytest.raises(ValueError, match="are not comparable: they differ in rows_drawn"):
+        compare({"whole": whole, "some": some})
+    with pytest.raises(ValueError, match=r"max_rows must be at least 2.*got 1"):
+        evaluate(Fixed(), splits, max_rows=1)
+
+
 def test_metrics_name_their_protocol(splits: SequenceSplits) -> None:
     full = evaluate(Fixed(), splits, ks=(1, 3), bootstrap=20).metrics
     assert {k: full[k] for k in list(full)[:9]} == {

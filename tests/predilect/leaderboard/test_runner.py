@@ -10,14 +10,17 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+from rich.console import Console
 
 import predilect.recommender
 from predilect.configuration import option
 from predilect.leaderboard import environment
 from predilect.leaderboard.config import LeaderboardConfig
 from predilect.leaderboard.observer import Observer
+from predilect.leaderboard.report import render
 from predilect.leaderboard.results import Leaderboard
 from predilect.leaderboard.runner import run_leaderboard
+from predilect.leaderboard.table import results_table
 from predilect.recommender import Recommender, RecommenderConfig
 
 
@@ -130,6 +133,53 @@ def test_results(run: Callable[..., Leaderboard], tmp_path: Path, tiny_splits: A
     rows = pq.read_table(tmp_path / "run" / "models" / "next" / "rows.parquet")
     assert len(rows) == len(tiny_splits.test)
     assert not list((tmp_path / "run").rglob("*.partial"))
+
+
+class Slow(Next):
+    """Belongs to runs that are not quick, and ranks some rows only."""
+
+    name = "slow"
+    runs_in = "default"
+    max_test_rows = 40
+
+
+class Named(Next):
+    name = "named"
+    runs_in = "chosen"
+
+
+def test_who_takes_part_without_being_named(
+    run: Callable[..., Leaderboard], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kinds = [Entry(kind) for kind in (Flat, Next, Slow, Named)]
+    monkeypatch.setattr(predilect.recommender, "entry_points", lambda group: kinds)
+    found = {}
+    for size, options in {"quick": {"quick": True}, "default": {}, "chosen": {"models": ("named", "flat")}}.items():
+        found[size] = {m.name for m in run(output_dir=tmp_path / size, **options).models}
+    assert found == {"quick": {"flat", "next"}, "default": {"flat", "next", "slow"}, "chosen": {"named", "flat"}}
+
+
+def test_a_model_that_ranks_some_rows_is_compared_on_them(
+    run: Callable[..., Leaderboard], monkeypatch: pytest.MonkeyPatch, tiny_splits: Any, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(predilect.recommender, "entry_points", lambda group: [Entry(k) for k in (Flat, Next, Slow)])
+    board = run()
+    by_name = {m.name: m for m in board.models}
+    assert by_name["slow"].metrics["rows"] == 40 < by_name["next"].metrics["rows"] == board.num_rows
+    assert [m.name for m in board.sampled] == ["slow"]
+    compared = board.compared("slow", "next")
+    assert compared is not None
+    assert compared.difference == 0  # as good on the rows of both, and no sampling error between them
+    tops = [example["lists"] for example in board.examples]
+    assert all(lists["slow"] == lists["next"] for lists in tops)
+    rows = {row["row"]: row for row in pq.read_table(tmp_path / "run/models/slow/rows.parquet").to_pylist()}
+    test = tiny_splits.test.to_list()
+    assert all(test[number]["target"] == row["target"] for number, row in rows.items())
+    told = f"slow ranked 40 of the {board.num_rows} test rows"
+    assert told in render(board)
+    console = Console(width=200, record=True)
+    console.print(results_table(board))
+    assert told in " ".join(console.export_text().split())
 
 
 def test_examples_are_users_as_the_models_see_them(run: Callable[..., Leaderboard]) -> None:

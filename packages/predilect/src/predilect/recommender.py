@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 from predilect.data.catalogue import Catalogue
 
@@ -59,6 +59,10 @@ class Recommender(ABC):
 
     name: ClassVar[str]
     config_class: ClassVar[type[RecommenderConfig]] = RecommenderConfig
+    runs_in: ClassVar[Literal["quick", "default", "chosen"]] = "quick"
+    """The smallest leaderboard run that it belongs to: a quick one, a default one, or only one that names it."""
+    max_test_rows: int | None = None
+    """In a leaderboard, rank this many test rows, drawn at random; None: all. For methods that take long per row."""
     callbacks: Sequence[TrainerCallback] = ()
     """Told about training by methods that use a `Trainer`; to be set before `fit`."""
 

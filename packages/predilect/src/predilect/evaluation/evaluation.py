@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import torch
 from datasets import Dataset
 
-from predilect.data.splits import RowTensors, SequenceSplits
+from predilect.data.splits import RowTensors, SequenceSplits, row_tensors
 from predilect.evaluation.bootstrap import PairedResult, bootstrap_intervals, paired_bootstrap
 from predilect.evaluation.ranking import RankingMetrics, rank_metric, top_items
 
@@ -33,13 +33,14 @@ class Evaluation:
     Attributes:
         recommender: its name.
         setting: everything that must be equal for two results to be comparable: `protocol`, `part`, `seen`,
-            `negatives`, `candidates`, `candidate_seed`, and the protocol of the splits (`data`, `strategy`, ...).
+            `negatives`, `candidates`, `candidate_seed`, `rows_drawn` (number and seed, None for all rows), and the
+            protocol of the splits (`data`, `strategy`, ...).
         results: `rows`, `users`, `repeat_targets`, the metrics, and `<metric>_low`, `<metric>_high`.
-        rows: `user_id`, `position` (of the target in the user's sequence), `target`, `rank`, and under protocol `full`
-            `top`: the list that the user would be shown, the ten best items that are not masked, best first, as
-            `Recommender.recommend` orders them. It is made without knowing the target, so it differs from `rank` in
-            two ways: a masked target (`repeat_targets`) is never in it, and of equal scores the lower id comes first
-            while `rank` counts against the target.
+        rows: `row` (its number in the part), `user_id`, `position` (of the target in the user's sequence), `target`,
+            `rank`, and under protocol `full` `top`: the list that the user would be shown, the ten best items that are
+            not masked, best first, as `Recommender.recommend` orders them. It is made without knowing the target, so
+            it differs from `rank` in two ways: a masked target (`repeat_targets`) is never in it, and of equal scores
+            the lower id comes first while `rank` counts against the target.
     """
 
     recommender: str
@@ -86,6 +87,7 @@ def evaluate(
     batch_size: int = 1024,
     bootstrap: int = 1000,
     seed: int = 0,
+    max_rows: int | None = None,
 ) -> Evaluation:
     """Rank every row's target and summarise the ranks.
 
@@ -103,11 +105,13 @@ def evaluate(
         ks: cut-offs of `hr@k` and `ndcg@k`.
         batch_size: histories scored at once.
         bootstrap: resamples of the 95 % intervals over users (`bootstrap_interval`); 0: no intervals.
-        seed: of the bootstrap.
+        seed: of the bootstrap, and of the rows drawn.
+        max_rows: rank this many rows only, drawn at random: the same ones for every recommender; None: all.
 
     Returns:
         An `Evaluation` whose `metrics` hold `hr@k`, `ndcg@k`, `mrr` (definitions: `RankingMetrics`), their intervals,
-        and under protocol `full` `coverage@10`: share of the items that are in at least one of the ten-item lists.
+        and under protocol `full`, where all rows are ranked, `coverage@10`: share of the items that are in at least
+        one of the ten-item lists.
 
     Raises:
         ValueError: unknown protocol or part, no rows, no candidates in the splits, scores of the wrong shape or NaN
@@ -119,7 +123,11 @@ def evaluate(
         raise ValueError(f"batch_size must be at least 1 and bootstrap at least 0 (got {batch_size}, {bootstrap})")
     if not len(splits.part(part)):
         raise ValueError(f"the part {part!r} has no rows to evaluate")
-    tensors = splits.tensors(part)
+    if max_rows is not None and max_rows < 2:
+        raise ValueError(f"max_rows must be at least 2, or None for all rows (got {max_rows})")
+    numbers = _drawn_rows(len(splits.part(part)), max_rows, seed)
+    drawn = len(numbers) < len(splits.part(part))
+    tensors = row_tensors(splits.part(part).select(numbers), splits.protocol["max_history"])
     if protocol == "candidates" and tensors.candidates is None:
         raise ValueError(f"the part {part!r} has no candidates: pass splits.with_candidates(size=20) of these splits")
     full = protocol == "full"
@@ -135,8 +143,9 @@ def evaluate(
                 raise ValueError(f"{recommender.name}: {error}") from error
             if full:
                 tops.append(top_items(scores, TOP, exclude=seen).cpu())
-    rows = _rows(tensors, metrics, torch.cat(tops) if full else None)
-    setting = _setting(splits, part, full, mask_seen)
+    rows = _rows(numbers, tensors, metrics, torch.cat(tops) if full else None)
+    setting = {**_setting(splits, part, full, mask_seen), "rows_drawn": [max_rows, seed] if drawn else None}
+    tops = [] if drawn else tops
     results = {"rows": len(tensors), "users": len(torch.unique(tensors.user_id)), "repeat_targets": repeats}
     return Evaluation(
         recommender.name, setting, results | _results(metrics, tensors, tops, splits.num_items, bootstrap, seed), rows
@@ -218,8 +227,16 @@ def _scores(recommender: Recommender, batch: RowTensors, num_items: int, full: b
     return scores
 
 
-def _rows(tensors: RowTensors, metrics: RankingMetrics, top: torch.Tensor | None) -> Dataset:
+def _drawn_rows(total: int, count: int | None, seed: int) -> np.ndarray:
+    """Numbers of the rows to rank, ascending; a smaller draw is part of a larger one."""
+    if count is None or count >= total:
+        return np.arange(total)
+    return np.sort(np.random.default_rng(seed).permutation(total)[:count])
+
+
+def _rows(numbers: np.ndarray, tensors: RowTensors, metrics: RankingMetrics, top: torch.Tensor | None) -> Dataset:
     columns: dict[str, Any] = {
+        "row": numbers,
         "user_id": tensors.user_id.numpy(),
         "position": tensors.position.numpy(),
         "target": tensors.target.numpy(),

@@ -28,13 +28,14 @@ def compare_models(models: list[ModelResult], folder: Path, config: ProtocolConf
     values = {m.name: row_values(folder / m.name) for m in ranked}
     compared = []
     for model, other in dict.fromkeys(pairs):
-        (users, a), (_, b) = values[model], values[other]
-        found = paired_bootstrap(a, b, groups=users, resamples=config.bootstrap, seed=config.seed)
+        (ours, users, a), (theirs, _, b) = values[model], values[other]
+        _, left, right = np.intersect1d(ours, theirs, assume_unique=True, return_indices=True)
+        found = paired_bootstrap(a[left], b[right], groups=users[left], resamples=config.bootstrap, seed=config.seed)
         compared.append(Comparison(model, other, *(float(x) for x in found)))
     return compared
 
 
-def row_values(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The user and the `ndcg@10` of every row that a model ranked."""
-    table = pq.read_table(folder / "rows.parquet", columns=["user_id", "rank"])
-    return table["user_id"].to_numpy(), rank_metric(table["rank"].to_numpy(), HEADLINE)
+def row_values(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The number, the user and the `ndcg@10` of every test row that a model ranked."""
+    table = pq.read_table(folder / "rows.parquet", columns=["row", "user_id", "rank"])
+    return table["row"].to_numpy(), table["user_id"].to_numpy(), rank_metric(table["rank"].to_numpy(), HEADLINE)

@@ -76,7 +76,9 @@ class ProtocolConfig(DataConfig):
 class LeaderboardConfig(ProtocolConfig):
     """One leaderboard run."""
 
-    models: tuple[str, ...] = option("Recommenders to compare; all installed ones by default.", panel=RUN, default=())
+    models: tuple[str, ...] = option(
+        "Recommenders to compare; by default all that are quick to fit, and one language model.", panel=RUN, default=()
+    )
     recommenders: dict[str, dict[str, Any]] = option(
         "An option of one recommender, e.g. sasrec.hidden_size=32; in YAML a section per recommender.",
         panel=RUN,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,11 +34,15 @@ def pick_examples(
     ranked = [m.name for m in models if m.status == "ok"]
     if not ranked:
         return []
-    tables = {name: pq.read_table(folder / name / "rows.parquet") for name in ranked}
+    tables = _common_rows({name: pq.read_table(folder / name / "rows.parquet") for name in ranked})
+    numbers = tables[ranked[0]]["row"].to_numpy()
     ranks = {name: table["rank"].to_numpy() for name, table in tables.items()}
-    rows = _choose(splits, np.min(list(ranks.values()), axis=0) <= LENGTH, config.seed)
+    places = _choose(
+        tables[ranked[0]]["user_id"].to_numpy(), np.min(list(ranks.values()), axis=0) <= LENGTH, config.seed
+    )
+    rows = [int(numbers[place]) for place in places]
     test = splits.test.select(rows).with_format("arrow")[:].to_pylist()
-    tops = {name: _top(folder / name, tables[name], splits, rows) for name in ranked}
+    tops = {name: _top(folder / name, tables[name].take(pa.array(places)), splits, rows) for name in ranked}
 
     def item(item_id: int) -> dict[str, Any]:
         return {"id": item_id, "title": splits.catalogue.title(item_id)}
@@ -48,16 +53,23 @@ def pick_examples(
             "history": [item(i) for i in row["history"]],
             "target": item(row["target"]),
             "lists": {
-                name: {"rank": int(ranks[name][rows[n]]), "top": [item(i) for i in tops[name][n]]} for name in ranked
+                name: {"rank": int(ranks[name][places[n]]), "top": [item(i) for i in tops[name][n]]} for name in ranked
             },
         }
         for n, row in enumerate(test)
     ]
 
 
-def _choose(splits: SequenceSplits, hit: np.ndarray, seed: int) -> list[int]:
-    """Rows of different users: first some with a hit, then any."""
-    users = np.asarray(splits.test.with_format("arrow")[:]["user_id"])
+def _common_rows(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
+    """The test rows that every model ranked, in their order."""
+    common = functools.reduce(np.intersect1d, [table["row"].to_numpy() for table in tables.values()])
+    return {
+        name: table.take(pa.array(np.searchsorted(table["row"].to_numpy(), common))) for name, table in tables.items()
+    }
+
+
+def _choose(users: np.ndarray, hit: np.ndarray, seed: int) -> list[int]:
+    """Places of rows of different users: first some with a hit, then any."""
     order = np.random.default_rng(seed).permutation(len(users))
     chosen: dict[int, int] = {}
     for wanted, rows in ((COUNT // 2, order[hit[order]]), (COUNT, order)):
@@ -71,7 +83,7 @@ def _choose(splits: SequenceSplits, hit: np.ndarray, seed: int) -> list[int]:
 def _top(folder: Path, table: pa.Table, splits: SequenceSplits, rows: list[int]) -> list[list[int]]:
     """The first items of the given rows: kept by the full ranking, scored again for candidate sets."""
     if "top" in table.column_names:
-        return [[i for i in top[:LENGTH] if i] for top in table["top"].take(pa.array(rows)).to_pylist()]
+        return [[i for i in top[:LENGTH] if i] for top in table["top"].to_pylist()]
     import torch
 
     from predilect.data.splits import row_tensors

@@ -94,6 +94,7 @@ class ModelRun:
             mask_seen=self.config.mask_seen,
             bootstrap=self.config.bootstrap,
             seed=self.config.seed,
+            max_rows=recommender.max_test_rows,
         )
         seconds = time.perf_counter() - start
         write_rows(self.folder / "rows.parquet", evaluation.rows)
@@ -128,7 +129,11 @@ class ModelRun:
 
         fit = self.folder / "fit"
         fit.mkdir(parents=True, exist_ok=True)
-        log = TrainingLog(self.folder / "progress.json", lambda record: observer.epoch(self.name, record))
+        log = TrainingLog(
+            self.folder / "progress.json",
+            lambda record: observer.epoch(self.name, record),
+            lambda done, planned: observer.step(self.name, done, planned),
+        )
         recommender.callbacks = (log,)
         recommender.fit(splits, output_dir=fit, resume=True)
         return {"seconds": log.seconds, "curve": log.records}

@@ -21,6 +21,9 @@ class Observer:
     def epoch(self, model: str, record: dict[str, Any]) -> None:
         """An epoch is over: `epoch`, `epochs`, `ndcg@10` on validation, `seconds`."""
 
+    def step(self, model: str, done: int, planned: int) -> None:
+        """An optimizer step of a training without validation is over."""
+
     def ranking(self, model: str) -> None:
         """The model is fitted and begins to rank the test rows."""
 

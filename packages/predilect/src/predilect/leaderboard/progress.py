@@ -65,6 +65,9 @@ class TerminalProgress(Observer):
         told = f"validation {HEADLINE} {record[HEADLINE]:.4f}, at most {left} left"
         self.bars.update(self.model, total=round(planned), completed=round(done), told=told)
 
+    def step(self, model: str, done: int, planned: int) -> None:
+        self.bars.update(self.model, total=planned, completed=done, told="fine-tuning")
+
     def ranking(self, model: str) -> None:
         self.bars.update(self.model, total=None, told="ranking the test rows")
 

@@ -45,6 +45,7 @@ def render(board: Leaderboard) -> str:
         board=board,
         headline=headline(board),
         finding=finding(board),
+        sampled=sampled(board),
         columns=metric_columns(board),
         best=best_values(board),
         marks={m.name: mark(board, m.name) for m in board.ranked},
@@ -93,6 +94,17 @@ def finding(board: Leaderboard) -> str:
     if close:
         return f"{told} Its difference to {_join(close)} is within the noise."
     return f"{told} Its lead over every other model is larger than the noise." if pairs else told
+
+
+def sampled(board: Leaderboard) -> str:
+    """Which models ranked some of the rows only, in words; empty where none did."""
+    told = [f"{m.name} ranked {m.metrics['rows']:,}" for m in board.sampled]
+    if not told:
+        return ""
+    return (
+        f"{_join(told)} of the {board.num_rows:,} test rows, drawn at random; comparisons are on the rows that both "
+        "models ranked."
+    )
 
 
 def metric_columns(board: Leaderboard) -> list[str]:

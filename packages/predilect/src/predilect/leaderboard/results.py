@@ -107,6 +107,16 @@ class Leaderboard:
         return [m for m in self.models if m.status == "failed"]
 
     @property
+    def num_rows(self) -> int:
+        """Test rows."""
+        return max((int(m.metrics["rows"]) for m in self.ranked), default=0)
+
+    @property
+    def sampled(self) -> list[ModelResult]:
+        """Models that ranked some of the test rows only."""
+        return [m for m in self.ranked if m.metrics["rows"] < self.num_rows]
+
+    @property
     def best(self) -> ModelResult | None:
         return next(iter(self.ranked), None)
 

@@ -45,7 +45,7 @@ def run_leaderboard(
         ValueError: an unknown model or option; an output folder in use, or one of another run.
     """
     observer = observer or Observer()
-    names = list(config.models or _installed())
+    names = list(config.models or _installed(quick=config.quick))
     configs = {name: _model_config(name, config) for name in names}
     _require_known(config.recommenders, names)
     _claim(config)
@@ -62,10 +62,12 @@ def run_leaderboard(
     return board
 
 
-def _installed() -> list[str]:
-    from predilect.recommender import available_recommenders
+def _installed(*, quick: bool) -> list[str]:
+    """All installed recommenders that take part without being named."""
+    from predilect.recommender import available_recommenders, recommender_class
 
-    return available_recommenders()
+    sizes = ("quick",) if quick else ("quick", "default")
+    return [name for name in available_recommenders() if recommender_class(name).runs_in in sizes]
 
 
 def _model_config(name: str, config: LeaderboardConfig) -> Any:

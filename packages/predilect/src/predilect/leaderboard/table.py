@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from predilect.leaderboard.charts import duration
-from predilect.leaderboard.report import best_values, mark, metric_columns, number, percent
+from predilect.leaderboard.report import best_values, mark, metric_columns, number, percent, sampled
 from predilect.leaderboard.results import HEADLINE, Leaderboard, ModelResult
 
 _SHARES = ("coverage@10", "valid_ratio")
@@ -42,6 +42,8 @@ def _table(board: Leaderboard, columns: Sequence[str], *, complete: bool) -> Tab
             f"against {baseline.name}, the best method without training:",
             "▲ better ▼ worse ≈ within the noise",
         ]
+    if board.sampled:
+        caption.append(sampled(board))
     if not complete:
         caption.append("more columns on a wider screen, all in results.json")
     title = f"{board.protocol['data']}, {board.protocol['strategy']} split"

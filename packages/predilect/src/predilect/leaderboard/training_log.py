@@ -20,10 +20,13 @@ class TrainingLog(TrainerCallback):
         path: JSON file of the records.
         tell: called with each new record: `epoch`, `epochs`, `ndcg@10`, `seconds` since the fit began, without the
             time between an interruption and its resumption.
+        tell_step: called with the optimizer steps done and planned in a training without validation.
     """
 
-    def __init__(self, path: Path, tell: Callable[[dict[str, Any]], None]) -> None:
-        self.path, self.tell = path, tell
+    def __init__(
+        self, path: Path, tell: Callable[[dict[str, Any]], None], tell_step: Callable[[int, int], None]
+    ) -> None:
+        self.path, self.tell, self.tell_step = path, tell, tell_step
         self.records: list[dict[str, Any]] = read_json(path) or []
         self._start = time.perf_counter()
         self._before = self._recorded()
@@ -37,6 +40,11 @@ class TrainingLog(TrainerCallback):
         """Forget what lies after the checkpoint: it is done again."""
         self.records = [r for r in self.records if r["epoch"] <= (state.epoch or 0)]
         self._before = self._recorded()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Steps are all there is to tell where no epoch is validated."""
+        if args.eval_strategy == "no":
+            self.tell_step(state.global_step, state.max_steps)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Keep one record per epoch."""
