@@ -4,9 +4,9 @@
 
 Candidates: one Last.fm prompt with 20 artists, against one row per candidate (rows padded, logits of all positions in
 float32, 8 rows at a time) and against the published procedure: greedy generation and a search for the names of the
-candidates in the text, which yields one name or none. That procedure writes up to 20 tokens. SmolLM2 that was not tuned ends at
-once after these prompts, so the length is fixed: to 20 tokens, as of a model that does not end by itself, and in a
-further row to the tokens of a name and its EOS, as of a tuned model.
+candidates in the text, which yields one name or none. That procedure writes up to 20 tokens. SmolLM2 that was not
+tuned ends at once after these prompts, so the length is fixed: to 20 tokens, as of a model that does not end by
+itself, and in a further row to the tokens of a name and its EOS, as of a tuned model.
 
 Catalogue: all films of MovieTweetings with at least 5 ratings for one person, against one row per film, of which a
 sample is timed and scaled; with and without sharing the tokens with which titles begin. Beams: 10, along the titles of

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, MistralConfig, MistralForCausalLM
 
 from llm_rec.generation import generate_text, generate_titles
 from llm_rec.ranking import score_candidates
@@ -19,7 +19,7 @@ from predilect.tokenization import SoftTokens, TitleTrie, encode_answers
 # shared beginnings, one that begins another, one twice, regex characters and quotes
 TITLES = ["The End", "The Endless", "The Ring", "Heat", "The End", "[REC]", 'Say "Hi"', "(500) Days", "The", "Ran"]
 PAD = 0
-PROMPTS = ["Seen: Heat. Answer:", "Answer:", "Seen: The Ring; Ran; Alien; Jaws. Which one comes next? Answer:"]
+PROMPTS = ["Seen: Heat. Answer:", ":", "Seen: The Ring; Ran; Alien; Jaws. Which one comes next? Answer:"]
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,30 @@ def test_few_beams_equal_the_textbook(lm: Any, trie: TitleTrie, prompts: Any, nu
     found = generate_titles(lm, trie, prompts, num_beams=num_beams, pad_token_id=PAD)
     for row, prompt in zip(found, prompts, strict=True):
         same(row, beam_search(lm, trie, prompt, num_beams))
+
+
+def test_a_prompt_is_computed_once_for_all_beams(lm: Any, trie: TitleTrie, prompts: Any) -> None:
+    positions: list[int] = []
+    handle = lm.register_forward_pre_hook(
+        lambda _, args, kwargs: positions.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    try:
+        generate_titles(lm, trie, prompts[:1], num_beams=4, pad_token_id=PAD)
+    finally:
+        handle.remove()
+    assert positions[0] == len(prompts[0])
+    assert set(positions[1:]) == {4}  # a token per beam
+
+
+def test_a_sliding_window(prompts: Any, tokenizer: Any, trie: TitleTrie) -> None:
+    """Such a model takes no mask and no cache from outside: its prompts are computed once per beam."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = MistralConfig(len(tokenizer), **shape, num_key_value_heads=1, sliding_window=8, initializer_range=0.3)
+    model = MistralForCausalLM(config).eval()
+    found = generate_titles(model, trie, prompts, num_beams=len(trie), pad_token_id=PAD)
+    for row, prompt in zip(found, prompts, strict=True):
+        same(row, ranked(model, tokenizer, prompt, range(1, len(TITLES) + 1)))
 
 
 @pytest.mark.parametrize("num_beams", [1, 4])

@@ -14,7 +14,8 @@ from torch import Tensor
 from transformers import TrainerCallback, set_seed
 
 from llm_rec.config import PromptedConfig
-from llm_rec.language_model import compute_dtype, device
+from llm_rec.generation import generate_text
+from llm_rec.language_model import arithmetic, compute_dtype, device
 from llm_rec.prompting import Prompt, Prompter
 from llm_rec.rows import encoded_rows, in_batches, training_examples
 from llm_rec.training import AnswerCollator, AnswerRows, AnswerTrainer, answer_arguments, run_stage, stage_options
@@ -198,6 +199,29 @@ class PromptedRecommender(Recommender):
                 )
             },
         )  # fmt: skip
+
+    @torch.inference_mode()
+    def generate(
+        self, histories: Tensor, candidates: Tensor | None = None, *, max_new_tokens: int | None = None
+    ) -> list[str]:
+        """What the language model writes by itself after each prompt, greedily; up to the first line break.
+
+        Args:
+            histories: (B, L) item ids, padded with 0 on the left.
+            candidates: (B, C) item ids that the prompts name, if they name any.
+            max_new_tokens: longest text; None: as long as the catalogue's longest title, so that none is cut.
+        """
+        longest = max_new_tokens or max(map(len, self._answers))
+        prompts = self._prompts(histories, candidates, [longest] * len(histories))
+        with arithmetic(self.config.dtype):
+            return generate_text(
+                self.model,
+                self.prompter.tokenizer,
+                [p.ids for p in prompts],
+                max_new_tokens=longest,
+                vectors=self._vectors(prompts),
+                max_tokens=self.config.max_tokens,
+            )
 
     def _prompts(self, histories: Tensor, candidates: Tensor | None, reserves: Sequence[int]) -> list[Prompt]:
         named = [[]] * len(histories) if candidates is None else candidates.tolist()

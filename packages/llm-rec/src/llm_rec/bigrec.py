@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,9 +13,8 @@ from torch import Tensor
 
 from llm_rec.base import PromptedRecommender
 from llm_rec.config import RANKING, PromptedConfig
-from llm_rec.generation import generate_text
 from llm_rec.grounding import Grounding, choose_gamma, inject
-from llm_rec.language_model import arithmetic, base_model, load_language_model, save_language_model, with_lora
+from llm_rec.language_model import base_model, load_language_model, save_language_model, with_lora
 from predilect.configuration import option
 from predilect.data.splits import SequenceSplits, row_tensors
 from predilect.modeling.causal_lm import cache_folder
@@ -33,17 +32,14 @@ class BIGRecConfig(PromptedConfig):
         "Strength of the prior, 0 to 100; none: the best of 0..99 on validation rows.", panel=RANKING, default=None
     )
     gamma_rows: int = option("Validation rows that gamma is chosen on.", panel=RANKING, default=200)
-    max_new_tokens: int = option("Longest generated title, in tokens.", panel=RANKING, default=20)
     cache_titles: bool = option("Keep the titles' embeddings in the cache folder.", panel=RANKING, default=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.gamma is not None and not 0 <= self.gamma <= 100:
             raise ValueError(f"gamma must be in 0..100, or none (got {self.gamma})")
-        if self.gamma_rows < 1 or self.max_new_tokens < 1:
-            raise ValueError(
-                f"gamma_rows and max_new_tokens must be at least 1 (got {self.gamma_rows}, {self.max_new_tokens})"
-            )
+        if self.gamma_rows < 1:
+            raise ValueError(f"gamma_rows must be at least 1 (got {self.gamma_rows})")
 
 
 class BIGRec(PromptedRecommender):
@@ -79,21 +75,6 @@ class BIGRec(PromptedRecommender):
             cache = cache_folder() / "titles" if self.config.cache_titles else None
             self._grounding = Grounding(base, tokenizer, titles, cache_dir=cache)
         return self._grounding
-
-    def generate(self, histories: Tensor) -> list[str]:
-        """The text that the language model answers each history (B, L) with."""
-        prompts = [
-            self.prompter.encode(history, reserve=self.config.max_new_tokens).ids for history in histories.tolist()
-        ]
-        with arithmetic(self.config.dtype):
-            texts: Sequence[str] = generate_text(
-                self.model,
-                self.prompter.tokenizer,
-                prompts,
-                max_new_tokens=self.config.max_new_tokens,
-                max_tokens=self.config.max_tokens,
-            )
-        return list(texts)
 
     @torch.inference_mode()
     def score(self, histories: Tensor, candidates: Tensor | None = None) -> Tensor:

@@ -136,6 +136,8 @@ def splits_of_windows(
     training = _interactions(sequences[: len(people["train"])])
     counts = np.bincount(training["item_id"].to_numpy(), minlength=len(titles) + 1)[1:]
     drawn = {len(w.candidates) for rows in windows.values() for w in rows}
+    if len(drawn) > 1:
+        raise DataError(f"{name} has rows of {' and of '.join(map(str, sorted(drawn)))} candidates: all need as many")
     protocol = {
         "data": name,
         "strategy": strategy,
@@ -220,16 +222,15 @@ def _files(source: Path, endings: tuple[str, ...]) -> dict[str, Path]:
             f"{source} needs one file that ends in {' or '.join(endings)}, or one each whose name holds "
             f"{', '.join(_NAMES.values())} (got {', '.join(p.name for p in files) or 'none'})"
         )
-    return found if len(found) == len(PARTS) else {"train": files[0]}
+    return {part: found[part] for part in PARTS} if len(found) == len(PARTS) else {"train": files[0]}
 
 
 def _sdpo_rows(file: Path) -> Iterator[Window]:
-    opened = gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8")
-    with opened as stream:
-        try:
-            records = json.load(stream)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{file.name} is not JSON: {error}") from error
+    content = file.read_bytes()
+    try:
+        records = json.loads(gzip.decompress(content) if file.suffix == ".gz" else content)
+    except (gzip.BadGzipFile, EOFError, ValueError) as error:
+        raise DataError(f"{file.name} is not JSON: {error}") from error
     for place, record in enumerate(records, start=1):
         try:
             history, candidates, target = (record[k] for k in ("historyList", "itemList", "trueSelection"))

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
-from llm_rec.ranking import Ids, Vectors, check_prompts, groups, pad_left, vectors_of, vectors_of_prompts
+from llm_rec.ranking import (
+    Ids,
+    Vectors,
+    cache_name,
+    check_prompts,
+    groups,
+    is_packable,
+    pad_left,
+    prompt_cache,
+    vectors_of,
+    vectors_of_prompts,
+)
 from predilect.tokenization import TitleTrie
 
 _FILLER = -1e8  # beam search fills up with hypotheses of -1e9 or less; no title is as improbable as this
@@ -32,7 +44,7 @@ def generate_titles(
     Every hypothesis is a title of the trie, and no item comes twice. The score is the log-probability of the title and
     its EOS given the prompt, `sum_t log p(title_t | prompt, title_<t)` over the whole vocabulary and not divided by
     the length, so it equals that of `score_candidates`. With at least as many beams as there are titles the search is
-    exhaustive. Results do not depend on what else is in the call.
+    exhaustive. A prompt is computed once for all beams. Results do not depend on what else is in the call.
 
     Args:
         model: a causal LM, also with PEFT adapters, or a `SoftTokenCausalLM`; in eval mode.
@@ -57,11 +69,13 @@ def generate_titles(
     if candidates is not None and len(candidates) != len(prompts):
         raise ValueError(f"every prompt needs its candidates (got {len(prompts)} prompts, {len(candidates)} lists)")
     found: list[list[tuple[int, float]]] = [[] for _ in prompts]
+    shared = num_beams > 1 and is_packable(model)
     for group, inputs, width in _batches(model, prompts, vectors, pad_token_id, max_tokens, rows=num_beams):
         allowed = None if candidates is None else [candidates[row] for row in group]
         output = model.generate(
             **inputs,
             **_PLAIN,
+            **(_shared_prompts(model, inputs, num_beams) if shared else {}),
             logits_processor=[trie.logits_processor(width, candidates=allowed)],
             **_search(num_beams),
             max_new_tokens=trie.max_length,
@@ -146,6 +160,19 @@ def _search(num_beams: int) -> dict[str, Any]:
         "early_stopping": False,
         "output_scores": True,
     }
+
+
+def _shared_prompts(model: Any, inputs: Mapping[str, Any], num_beams: int) -> dict[str, DynamicCache]:
+    """The keys and values of all but the last token of each prompt, for all of its beams: `generate` by itself would
+    compute every prompt once per beam.
+    """
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    if ids.shape[1] == 1:
+        return {}
+    cache, _ = prompt_cache(model, ids, mask, **{k: v for k, v in inputs.items() if k == "vectors"})
+    cache.crop(-1)
+    cache.batch_repeat_interleave(num_beams)
+    return {cache_name(model): cache}
 
 
 def _greedy_scores(logits: Sequence[Tensor], titles: Tensor, eos_token_id: int) -> Tensor:

@@ -13,8 +13,8 @@ RIDGE = 1e-3
 class Injection(NamedTuple):
     """Weights of a sum: `language * log p(title | prompt) + popularity * log(1 + count) + retriever * score`.
 
-    BIGRec (arXiv 2308.08434) injects popularity and collaborative scores into its distances by a power that is tuned on
-    validation data; here three weights are fitted at once.
+    BIGRec (arXiv 2308.08434) injects popularity and collaborative scores into its distances by a power that is tuned
+    on validation data; here three weights are fitted at once.
     """
 
     language: float = 1.0

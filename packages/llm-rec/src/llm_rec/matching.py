@@ -87,19 +87,32 @@ class TitleMatcher:
         for spelling in (words, _with_year(text), normalise_title(text)):
             if items := self._items.get(spelling):
                 return _verdict([items], "exact")
-        return _verdict(self._contained(words.split()), "contained")
+        return _verdict(self._contained(words.split()).values(), "contained")
 
-    def _contained(self, words: list[str]) -> list[Items]:
-        """The items of each title in the text; a stretch of words counts for its longest title only."""
+    def find_all(self, text: str) -> list[int]:
+        """All items that `text` names, in the order in which it names them, once per mention.
+
+        The text is searched as in `match`, the longest title first, each stretch of words for one title. A title
+        that several items bear, such as one of two films that differ in their year alone, names none of them.
+
+        Examples:
+            >>> TitleMatcher(["Alien (1979)", "Aliens (1986)", "Heat (1995)"]).find_all("Heat, Aliens (1986), heat")
+            [3, 2, 3]
+        """
+        found = self._contained(_words(text).split())
+        return [item for start in sorted(found) if len(found[start]) == 1 for item in found[start]]
+
+    def _contained(self, words: list[str]) -> dict[int, Items]:
+        """Number of a title's first word -> its items; a stretch of words counts for its longest title only."""
         free = [True] * len(words)
-        found = []
+        found: dict[int, Items] = {}
         for length in range(min(self._longest, len(words)), 0, -1):
             for start in range(len(words) - length + 1):
                 stretch = slice(start, start + length)
                 items = self._items.get(" ".join(words[stretch]))
                 if items and all(free[stretch]):
                     free[stretch] = [False] * length
-                    found.append(items)
+                    found[start] = items
         return found
 
 

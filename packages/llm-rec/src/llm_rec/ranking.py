@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -241,31 +240,43 @@ def _common(a: Ids, b: Ids) -> int:
     return length
 
 
+def prompt_cache(model: Any, ids: Tensor, mask: Tensor, **inputs: Any) -> tuple[DynamicCache, Tensor]:
+    """Keys and values of prompts (B, P) padded on the left, and the logits (B, 1, V) behind them.
+
+    For a model that `is_packable`: its cache holds every position, and its mask and positions come from outside.
+    """
+    cache, none = DynamicCache(), mask.new_empty(len(ids), 0)
+    output = model(
+        input_ids=ids,
+        attention_mask=_additive(model, _sight(mask, none[:, :, None])),
+        position_ids=_positions(mask, none),
+        logits_to_keep=1,
+        use_cache=True,
+        **{cache_name(model): cache},
+        **inputs,
+    )
+    return cache, output.logits[:, -1:]
+
+
 def _catalogue_logps(
     model: Any, ids: Tensor, mask: Tensor, count: int, chunks: Sequence[Chunk], **inputs: Any
 ) -> Tensor:
     """(B, count) log-probabilities of the answers of all chunks behind left-padded prompts, on the model's device."""
-    device = _device(model)
-    ids, mask = ids.to(device), mask.to(device)
-    width, cache = ids.shape[1], DynamicCache()
-    forward = partial(model, use_cache=True, **{_cache_name(model): cache})
-    first = forward(
-        input_ids=ids,
-        attention_mask=_additive(model, _sight(mask, mask.new_empty(len(ids), 0, 0))),
-        position_ids=_positions(mask, mask.new_empty(len(ids), 0)),
-        logits_to_keep=1,
-        **inputs,
-    ).logits[:, -1:]
+    device, width = _device(model), ids.shape[1]
+    mask = mask.to(device)
+    cache, first = prompt_cache(model, ids.to(device), mask, **inputs)
     scores = torch.zeros(len(ids), count, device=device)
     for chunk in chunks:
         tokens, depths, visible, source, target, owner = (part.to(device) for part in chunk)
         logits = first
         if len(tokens):
             rows = (len(ids), len(tokens))
-            found = forward(
+            found = model(
                 input_ids=tokens.expand(rows),
                 attention_mask=_additive(model, _sight(mask, visible.expand(*rows, -1))[:, width:]),
                 position_ids=_positions(mask, depths.expand(rows))[:, width:],
+                use_cache=True,
+                **{cache_name(model): cache},
             )
             logits = torch.cat([first, found.logits], dim=1)
             cache.crop(-len(tokens))
@@ -308,7 +319,7 @@ def _device(model: Any) -> torch.device:
     return device
 
 
-def _cache_name(model: Any) -> str:
+def cache_name(model: Any) -> str:
     """transformers renamed the argument `past_key_values` to `cache`."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     return "cache" if "cache" in inspect.signature(base.forward).parameters else "past_key_values"

@@ -36,8 +36,9 @@ class AnswerRows(Dataset[dict[str, Any]]):
 class AnswerCollator:
     """Pads rows of `prompt_ids` and `answer_ids` on the right.
 
-    The batch holds `input_ids`, `attention_mask` and `labels` (all (B, T)), `row` (B,), and, where `tables` are given,
-    `vectors`: for each soft token the rows of its table that belong to the row's `item_ids`, in reading order.
+    The batch holds `input_ids`, `attention_mask` and `labels` (all (B, T)), `row` (B,), and `vectors` where there are
+    soft tokens: for each of them the rows of its table that belong to the row's `item_ids`, in reading order; or,
+    without `tables`, what the rows bring as `vectors` (name -> one tensor, one entry per occurrence).
 
     Args:
         pad_token_id: what to pad with.
@@ -60,6 +61,9 @@ class AnswerCollator:
         if self.tables:
             items = torch.tensor([i for r in rows for i in r["item_ids"]], dtype=torch.int64)
             batch["vectors"] = {name: table[items] for name, table in self.tables.items()}
+        elif names := sorted({name for r in rows for name in r.get("vectors", ())}):
+            own = [r["vectors"] for r in rows]
+            batch["vectors"] = {name: torch.cat([v[name] for v in own if name in v]) for name in names}
         return batch
 
 
