@@ -100,7 +100,8 @@ def test_a_sliding_window(prompts: Any, tokenizer: Any, trie: TitleTrie) -> None
     """Such a model takes no mask and no cache from outside: its prompts are computed once per beam."""
     torch.manual_seed(0)
     shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = MistralConfig(len(tokenizer), **shape, num_key_value_heads=1, sliding_window=8, initializer_range=0.3)
+    shape |= {"vocab_size": len(tokenizer), "num_key_value_heads": 1}
+    config = MistralConfig(**shape, sliding_window=8, initializer_range=0.3)
     model = MistralForCausalLM(config).eval()
     found = generate_titles(model, trie, prompts, num_beams=len(trie), pad_token_id=PAD)
     for row, prompt in zip(found, prompts, strict=True):
@@ -205,6 +206,8 @@ def test_impossible_requests_are_refused(lm: Any, trie: TitleTrie, prompts: Any)
         generate_titles(lm, trie, prompts, num_beams=0, pad_token_id=PAD)
     with pytest.raises(ValueError, match="3 prompts, 1 lists"):
         generate_titles(lm, trie, prompts, num_beams=1, pad_token_id=PAD, candidates=[[1]])
+    with pytest.raises(ValueError, match="prompt 2 has no candidates"):
+        generate_titles(lm, trie, prompts, num_beams=1, pad_token_id=PAD, candidates=[[1], [2], []])
     with pytest.raises(ValueError, match="item 99 is not in this trie"):
         generate_titles(lm, trie, prompts[:1], num_beams=1, pad_token_id=PAD, candidates=[[99]])
     with pytest.raises(ValueError, match="prompt 1 is empty"):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ class PromptedRecommender(Recommender):
     """
 
     config_class: ClassVar[type[RecommenderConfig]] = PromptedConfig
+    runs_in: ClassVar[Literal["quick", "default", "chosen"]] = "chosen"
     stages: ClassVar[tuple[str, ...]] = ("retriever", SFT)
 
     def __init__(self, config: RecommenderConfig | None = None, **options: Any) -> None:
@@ -63,6 +65,12 @@ class PromptedRecommender(Recommender):
         """Proposes shortlists."""
         retriever: Recommender = self._fitted(self._retriever)
         return retriever
+
+    @property
+    def max_test_rows(self) -> int | None:  # type: ignore[override]
+        """What a leaderboard may take of these models' time."""
+        rows: int | None = self.config.test_rows
+        return rows
 
     @property
     def num_parameters(self) -> int:
@@ -97,8 +105,7 @@ class PromptedRecommender(Recommender):
         """Of the prompt set: "candidates" or "open"."""
         return "candidates"
 
-    @property
-    def _training_candidates(self) -> dict[str, Any]:
+    def _training_candidates(self, splits: SequenceSplits) -> dict[str, Any]:
         """`size` and `negatives` of the candidates of a training row."""
         return {"size": 0, "negatives": "auto"}
 
@@ -160,11 +167,18 @@ class PromptedRecommender(Recommender):
 
     def _train(self, splits: SequenceSplits, folder: Path) -> None:
         """All stages."""
-        if not self.config.sft_steps:
+        steps = self._steps(splits, SFT)
+        if not steps:
             return
-        rows = in_batches(list(self._rows(splits, self.config.sft_steps)), self.config.batch_size, self.config.seed)
-        options = self._stage_options(folder / SFT, self.config.sft_steps, self.config.learning_rate)
+        rows = in_batches(list(self._rows(splits, steps)), self.config.batch_size, self.config.seed)
+        options = self._stage_options(folder / SFT, steps, self.config.learning_rate)
         run_stage(self._answer_trainer(rows, options), self.callbacks)
+
+    def _steps(self, splits: SequenceSplits, stage: str) -> int:
+        """Optimizer steps of a stage."""
+        steps: int = getattr(self.config, f"{stage}_steps")
+        epochs: float | None = getattr(self.config, f"{stage}_epochs")
+        return steps if epochs is None else math.ceil(epochs * len(splits.train) / self.config.batch_size)
 
     def _answer_trainer(self, rows: list[dict[str, Any]], options: dict[str, Any]) -> AnswerTrainer:
         collator = AnswerCollator(self.prompter.tokenizer.pad_token_id, self._tables())
@@ -177,7 +191,7 @@ class PromptedRecommender(Recommender):
         examples = training_examples(
             splits,
             steps * config.batch_size,
-            **self._training_candidates,
+            **self._training_candidates(splits),
             retriever=self.retriever,
             seed=config.seed,
             skip=skip_steps * config.batch_size,

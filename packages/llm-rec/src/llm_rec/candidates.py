@@ -36,9 +36,9 @@ class CandidateRecommender(PromptedRecommender):
         super().__init__(config, **options)
         self.injection = Injection()
 
-    @property
-    def _training_candidates(self) -> dict[str, Any]:
-        return {"size": self.config.num_candidates, "negatives": self.config.negatives}
+    def _training_candidates(self, splits: SequenceSplits) -> dict[str, Any]:
+        size = self.config.num_candidates or splits.protocol.get("candidates") or self.config.shortlist
+        return {"size": size, "negatives": self.config.negatives}
 
     def _fit_ranking(self, splits: SequenceSplits) -> None:
         names = _FEATURES[self.config.inject]

@@ -45,7 +45,10 @@ class PromptedConfig(RecommenderConfig):
     max_length: int = option(
         "Longest prompt with one answer, in tokens; the oldest items go first.", panel=PROMPT, default=1024
     )
-    sft_steps: int = option("Optimizer steps of supervised fine-tuning; 0: none.", panel=TRAINING, default=150)
+    sft_steps: int = option("Optimizer steps of supervised fine-tuning; 0: none.", panel=TRAINING, default=60)
+    sft_epochs: float | None = option(
+        "Passes over the training rows, in place of sft_steps.", panel=TRAINING, default=None
+    )
     batch_size: int = option("Rows per optimizer step.", panel=TRAINING, default=8)
     gradient_accumulation: int = option(
         "Parts in which a batch is computed, for less memory.", panel=TRAINING, default=1
@@ -63,6 +66,9 @@ class PromptedConfig(RecommenderConfig):
         default="item-knn",
     )
     retriever_folder: str | None = option("A saved one instead of fitting it.", panel=RANKING, default=None)
+    test_rows: int | None = option(
+        "In a leaderboard, rank this many test rows, drawn at random; none: all.", panel=RANKING, default=400
+    )
     max_tokens: int = option("Token positions of one forward pass in ranking.", panel=RANKING, default=8192)
 
     def __post_init__(self) -> None:
@@ -77,6 +83,10 @@ class PromptedConfig(RecommenderConfig):
             save_steps=1,
             max_tokens=1,
         )
+        if self.test_rows is not None:
+            _at_least(self, test_rows=2)
+        if self.sft_epochs is not None and not self.sft_epochs > 0:
+            raise ValueError(f"sft_epochs must be positive, or none (got {self.sft_epochs})")
         if not 0 <= self.lora_dropout < 1:
             raise ValueError(f"lora_dropout must be in [0, 1) (got {self.lora_dropout})")
         if not 0 < self.learning_rate < float("inf"):
@@ -91,14 +101,19 @@ class PromptedConfig(RecommenderConfig):
 
     def quick(self) -> Self:
         """The same with a few steps: enough to see that all works."""
-        return dataclasses.replace(self, sft_steps=min(2, self.sft_steps))
+        some = self.sft_steps or self.sft_epochs
+        return dataclasses.replace(self, sft_steps=2 if some else 0, sft_epochs=None)
 
 
 @dataclass
 class CandidateConfig(PromptedConfig):
     """Prompts that name candidates, and what is added to the log-probability of a title."""
 
-    num_candidates: int = option("Candidates in a training prompt, the target included.", panel=PROMPT, default=20)
+    num_candidates: int | None = option(
+        "Candidates in a training prompt, the target included; none: as many as are ranked.",
+        panel=PROMPT,
+        default=None,
+    )
     negatives: Literal["auto", "uniform", "popularity", "retriever"] = option(
         "Where the other candidates of training prompts come from; auto: as in the rows to be ranked, and from the "
         "retriever where those have none.",
@@ -107,21 +122,23 @@ class CandidateConfig(PromptedConfig):
     )
 
     shortlist: int = option(
-        "Items of a full ranking that the language model ranks; the rest follows.", panel=RANKING, default=20
+        "Items of a full ranking that the language model ranks; the rest follows.", panel=RANKING, default=10
     )
     inject: Literal["none", "popularity", "retriever"] = option(
         "Add to the log-probability: nothing, popularity, or popularity and the retriever's score.",
         panel=RANKING,
         default="retriever",
     )
-    inject_rows: int = option("Validation rows that the weights of the sum are fitted on.", panel=RANKING, default=200)
+    inject_rows: int = option("Validation rows that the weights of the sum are fitted on.", panel=RANKING, default=100)
     candidate_orders: int = option(
         "Orders of the candidates over which scores are averaged.", panel=RANKING, default=1
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least(self, num_candidates=2, shortlist=2, inject_rows=2, candidate_orders=1)
+        if self.num_candidates is not None:
+            _at_least(self, num_candidates=2)
+        _at_least(self, shortlist=2, inject_rows=2, candidate_orders=1)
 
     def quick(self) -> Self:
         return dataclasses.replace(super().quick(), inject_rows=8)
@@ -139,6 +156,9 @@ class LanguageRecommenderConfig(CandidateConfig):
     )
     num_beams: int = option("Titles that are generated (full_ranking trie).", panel=RANKING, default=10)
     preference_steps: int = option("Optimizer steps of the preference stage; 0: none.", panel=TRAINING, default=0)
+    preference_epochs: float | None = option(
+        "Passes over the training rows, in place of preference_steps.", panel=TRAINING, default=None
+    )
     preference_learning_rate: float = option("Peak, in the preference stage.", panel=TRAINING, default=1e-4)
     num_negatives: int = option("Rejected titles per row, K.", panel=TRAINING, default=3)
     objective: dict[str, Any] = option(
@@ -150,11 +170,13 @@ class LanguageRecommenderConfig(CandidateConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _at_least(self, num_beams=1, preference_steps=0, num_negatives=1)
+        if self.preference_epochs is not None and not self.preference_epochs > 0:
+            raise ValueError(f"preference_epochs must be positive, or none (got {self.preference_epochs})")
         if not 0 < self.preference_learning_rate < float("inf"):
             raise ValueError(
                 f"preference_learning_rate must be a positive number (got {self.preference_learning_rate})"
             )
-        if self.num_negatives >= self.num_candidates:
+        if self.num_candidates is not None and self.num_negatives >= self.num_candidates:
             raise ValueError(
                 f"num_negatives must be below num_candidates, from which they are drawn (got {self.num_negatives} and "
                 f"{self.num_candidates})"
@@ -166,7 +188,8 @@ class LanguageRecommenderConfig(CandidateConfig):
         return self.full_ranking != "shortlist"
 
     def quick(self) -> Self:
-        return dataclasses.replace(super().quick(), preference_steps=min(2, self.preference_steps))
+        some = self.preference_steps or self.preference_epochs
+        return dataclasses.replace(super().quick(), preference_steps=2 if some else 0, preference_epochs=None)
 
 
 def _at_least(config: Any, **lowest: int) -> None:

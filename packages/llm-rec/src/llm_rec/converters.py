@@ -155,7 +155,9 @@ def splits_of_windows(
         for part in PARTS
     ]
     return SequenceSplits(
-        *(as_dataset(tables[part]) for part in PARTS),
+        train=as_dataset(tables["train"]),
+        validation=as_dataset(tables["validation"]),
+        test=as_dataset(tables["test"]),
         train_interactions=as_dataset(training),
         catalogue=Catalogue(titles, titles, ((),) * len(titles), tuple(counts.tolist())),
         sequences=UserSequences(flat, offsets.astype(np.int64)),

@@ -66,8 +66,7 @@ def generate_titles(
     """
     if num_beams < 1:
         raise ValueError(f"a search needs at least one beam (got num_beams={num_beams})")
-    if candidates is not None and len(candidates) != len(prompts):
-        raise ValueError(f"every prompt needs its candidates (got {len(prompts)} prompts, {len(candidates)} lists)")
+    _check_candidates(prompts, candidates)
     found: list[list[tuple[int, float]]] = [[] for _ in prompts]
     shared = num_beams > 1 and is_packable(model)
     for group, inputs, width in _batches(model, prompts, vectors, pad_token_id, max_tokens, rows=num_beams):
@@ -88,7 +87,7 @@ def generate_titles(
         )
         for place, row in enumerate(group):
             own = slice(place * num_beams, (place + 1) * num_beams)
-            among = None if allowed is None else set(allowed[place])
+            among = None if allowed is None else set(map(int, allowed[place]))
             found[row] = _items(trie, titles[own].tolist(), scores[own].tolist(), among)
     return found
 
@@ -133,6 +132,15 @@ def generate_text(
             own = tokens[: tokens.index(eos)] if eos in tokens else tokens
             texts[row] = tokenizer.decode(own, skip_special_tokens=True).strip().partition("\n")[0].strip()
     return texts
+
+
+def _check_candidates(prompts: Sequence[Ids], candidates: Sequence[Sequence[int]] | None) -> None:
+    if candidates is None:
+        return
+    if len(candidates) != len(prompts):
+        raise ValueError(f"every prompt needs its candidates (got {len(prompts)} prompts, {len(candidates)} lists)")
+    if empty := [row for row, own in enumerate(candidates) if not len(own)]:
+        raise ValueError(f"prompt {empty[0]} has no candidates: leave candidates out to allow every item")
 
 
 def _batches(

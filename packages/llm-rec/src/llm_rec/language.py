@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from datasets import Dataset
 from torch import Tensor
 
+from llm_rec.base import SFT
 from llm_rec.candidates import CandidateRecommender
 from llm_rec.config import TRAINING, LanguageRecommenderConfig
 from llm_rec.generation import generate_titles
@@ -46,6 +47,7 @@ class LanguageRecommender(CandidateRecommender):
 
     name = "language"
     config_class: ClassVar[type[RecommenderConfig]] = LanguageRecommenderConfig
+    runs_in: ClassVar[Literal["quick", "default", "chosen"]] = "default"
     stages = (*CandidateRecommender.stages, PREFERENCE)
 
     @property
@@ -65,15 +67,14 @@ class LanguageRecommender(CandidateRecommender):
     def _train(self, splits: Any, folder: Path) -> None:
         super()._train(splits, folder)
         config = self.config
-        if not config.preference_steps:
+        steps = self._steps(splits, PREFERENCE)
+        if not steps:
             return
-        rows = self._rows(
-            splits, config.preference_steps, skip_steps=config.sft_steps, num_negatives=config.num_negatives
-        )
+        rows = self._rows(splits, steps, skip_steps=self._steps(splits, SFT), num_negatives=config.num_negatives)
         rows = in_batches(list(rows), config.batch_size, config.seed)
         names = {"prompt_ids": "prompt_ids", "answer_ids": "chosen_ids", "rejected_ids": "rejected_ids"}
         data = Dataset.from_list([{new: row[old] for old, new in names.items()} for row in rows])
-        options = self._stage_options(folder / PREFERENCE, config.preference_steps, config.preference_learning_rate)
+        options = self._stage_options(folder / PREFERENCE, steps, config.preference_learning_rate)
         options["gradient_checkpointing"] = options.pop("activation_checkpointing")
         trainer = PreferenceTrainer(
             self._model,
@@ -128,4 +129,5 @@ class SoftmaxDPORecommender(LanguageRecommender):
     """
 
     name = "softmax-dpo"
+    runs_in = "chosen"
     config_class = SoftmaxDPORecommenderConfig

@@ -13,6 +13,7 @@ import torch
 from llm_rec.config import PromptedConfig
 from predilect.modeling import load_causal_lm
 from predilect.modeling.base_model import model_shape, same_weights, tokenizer_fingerprint, weight_sample
+from predilect.modeling.next_item import quiet
 
 _BASE = "base.json"
 
@@ -49,7 +50,8 @@ def base_model(config: PromptedConfig) -> tuple[Any, Any]:
     bfloat16 weights lose the small updates of full tuning; under LoRA the base never changes.
     """
     dtype = torch.float32 if config.tuning == "full" else compute_dtype(config.dtype)
-    model, tokenizer = load_causal_lm(config.model, dtype=dtype, load_in_4bit=config.load_in_4bit)
+    with quiet():
+        model, tokenizer = load_causal_lm(config.model, dtype=dtype, load_in_4bit=config.load_in_4bit)
     return (model if config.load_in_4bit else model.to(device())), tokenizer
 
 
@@ -80,10 +82,8 @@ def save_language_model(model: Any, tokenizer: Any, folder: Path) -> None:
         "weights": weight_sample(base) if adapted else {},
         "tokenizer": tokenizer_fingerprint(tokenizer),
     }
-    if adapted:
-        model.save_pretrained(folder, save_embedding_layers=False)
-    else:
-        model.save_pretrained(folder)
+    with quiet():
+        model.save_pretrained(folder, **({"save_embedding_layers": False} if adapted else {}))
     tokenizer.save_pretrained(folder)
     (folder / _BASE).write_text(json.dumps(about))
 
@@ -106,7 +106,8 @@ def load_language_model(folder: Path, config: PromptedConfig) -> tuple[Any, Any]
     if tokenizer_fingerprint(tokenizer) != about["tokenizer"]:
         raise ValueError(f"the tokenizer in {folder} is not the one this model was saved with: its vocabulary differs")
     if config.tuning == "full":
-        model, _ = load_causal_lm(folder, dtype=torch.float32)
+        with quiet():
+            model, _ = load_causal_lm(folder, dtype=torch.float32)
         return model, tokenizer
     base, _ = base_model(config)
     if (shape := model_shape(base)) != about["shape"]:

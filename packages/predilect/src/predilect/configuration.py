@@ -1,8 +1,8 @@
 """Configs are dataclasses: the same class is Python, YAML and (through `predilect.cli.options`) command-line flags.
 
 Field types may be `int`, `float`, `str`, `bool`, `Path`, `Literal[...]`, `tuple[...]`, `dict[str, str]`,
-`dict[str, dict[str, Any]]`, and any of these `| None`. Every field carries `metadata={"help": ...}`; an optional
-`"panel"` groups flags in `--help`.
+`dict[str, Any]`, `dict[str, dict[str, Any]]`, and any of these `| None`. Every field carries
+`metadata={"help": ...}`; an optional `"panel"` groups flags in `--help`.
 """
 
 from __future__ import annotations

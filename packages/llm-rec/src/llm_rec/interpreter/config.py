@@ -88,6 +88,10 @@ class RecInterpreterConfig(RecommenderConfig):
         self.tasks = tuple(self.tasks)  # JSON gives lists
         if not self.tasks or set(self.tasks) - set(TASKS) or len(set(self.tasks)) < len(self.tasks):
             raise ValueError(f"tasks must be some of {', '.join(TASKS)}, each once (got {self.tasks})")
+        if self.template is not None:
+            fewest = min(len(TASKS[task].templates) for task in self.tasks)
+            if not 0 <= self.template < fewest:
+                raise ValueError(f"template must be in 0..{fewest - 1} for these tasks (got {self.template})")
         _at_least(
             self,
             num_tokens=1,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from llm_rec.interpreter.tasks import Reading
+from llm_rec.interpreter.titles import Reading
 from predilect.evaluation import bootstrap_interval
 
 

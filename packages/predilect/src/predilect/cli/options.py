@@ -21,8 +21,9 @@ def config_command(config_class: type[Any]) -> Callable[[Callable[..., Any]], Ca
     """Give a command one option per field of `config_class`, and `--config FILE.yaml`.
 
     The decorated function takes the finished config as its first parameter; its other parameters stay ordinary Typer
-    parameters. Flags are the field names with dashes; a tuple takes commas or a repeated flag, `dict[str, str]` takes
-    `name=value`, and `dict[str, dict]` takes `section.name=value`, both repeatable.
+    parameters. Flags are the field names with dashes; a tuple takes commas or a repeated flag, `dict[str, str]` and
+    `dict[str, Any]` (whose values are read as YAML) take `name=value`, and `dict[str, dict]` takes
+    `section.name=value`, all repeatable.
 
         @app.command()
         @config_command(TrainConfig)
@@ -79,8 +80,8 @@ def _parse_flag(annotation: Any, value: Any, flag: str) -> Any:
         element = typing.get_args(kind)[0]
         return [_element(element, text, flag) for part in value for text in part.split(",") if text.strip()]
     if origin is dict:
-        nested = typing.get_args(kind)[1] is not str
-        return functools.reduce(_merge, (_assignment(text, flag, nested) for text in value), {})
+        inner = typing.get_args(kind)[1]
+        return functools.reduce(_merge, (_assignment(text, flag, inner) for text in value), {})
     return value
 
 
@@ -91,16 +92,18 @@ def _element(kind: Any, text: str, flag: str) -> Any:
         raise ValueError(f"{flag} takes values of type {kind.__name__} (got {text!r})") from None
 
 
-def _assignment(text: str, flag: str, nested: bool) -> dict[str, Any]:
+def _assignment(text: str, flag: str, inner: Any) -> dict[str, Any]:
+    nested = typing.get_origin(inner) is dict
     name, equals, value = text.partition("=")
     section, dot, key = name.partition(".")
     if not equals or not name or (nested and not (dot and key)):
         raise ValueError(f"{flag} takes {'section.name=value' if nested else 'name=value'} (got {text!r})")
-    if not nested:
+    if inner is str:
         return {name: value}
     import yaml
 
-    return {section: {key: yaml.safe_load(value)}}
+    parsed = yaml.safe_load(value)
+    return {section: {key: parsed}} if nested else {name: parsed}
 
 
 def _parameter(field: dataclasses.Field[Any], annotation: Any) -> inspect.Parameter:
@@ -114,7 +117,8 @@ def _parameter(field: dataclasses.Field[Any], annotation: Any) -> inspect.Parame
     if origin is tuple:
         kind, default, metavar = list[str], [str(v) for v in default or ()], "A,B,..."
     elif origin is dict:
-        metavar = "NAME=VALUE" if typing.get_args(kind)[1] is str else "SECTION.NAME=VALUE"
+        nested = typing.get_origin(typing.get_args(kind)[1]) is dict
+        metavar = "SECTION.NAME=VALUE" if nested else "NAME=VALUE"
         kind, default = list[str], []
     elif origin is not Literal and kind not in (int, float, str, bool, Path):
         raise TypeError(f"{field.name}: a config field of type {annotation} cannot become a flag")

@@ -15,8 +15,9 @@ from trl import TrlParser
 
 from predilect.configuration import read_yaml
 from predilect.leaderboard.storage import read_json
+from predilect.presets import close_matches
 from pref_losses.align.options import METHODS, AlignOptions, CompareOptions, EvaluateOptions, LanguageModelConfig
-from pref_losses.align.presets import close_matches, read_preset
+from pref_losses.align.presets import read_preset
 from pref_losses.align.storage import RUN_FILE
 from pref_losses.config import PreferenceConfig
 

@@ -1,0 +1,250 @@
+"""`predilect llm-rec`: train and evaluate; light, so that `predilect --help` stays fast."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from predilect.cli.options import config_command
+from predilect.configuration import make_config, option, plain
+from predilect.leaderboard.config import PROTOCOL, RUN, ProtocolConfig
+
+if TYPE_CHECKING:
+    from predilect.data import SequenceSplits
+    from predilect.evaluation import Evaluation
+    from predilect.recommender import Recommender
+
+METHODS = ("language", "softmax-dpo", "llara", "bigrec")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Language models as recommenders: train, evaluate, interpret. A trained one answers `predilect recommend`.",
+)
+
+
+@dataclass(kw_only=True)
+class SourceConfig(ProtocolConfig):
+    """Which data; besides the formats of every command, the files of S-DPO's and LLaRA's repositories."""
+
+    format: str | None = option(
+        "Name of the reader where the files do not show it; sdpo and llara read those repositories' data.",
+        panel="Data",
+        default=None,
+    )
+
+
+@dataclass(kw_only=True)
+class TrainConfig(SourceConfig):
+    """One recommender, trained."""
+
+    method: Literal["language", "softmax-dpo", "llara", "bigrec"] | None = option(
+        "Which recommender; a preset brings its own.", panel=RUN, default=None
+    )
+    preset: str | None = option(
+        "Settings of a paper or of a machine by name; see `predilect llm-rec presets`.", panel=RUN, default=None
+    )
+    set: dict[str, Any] = option(
+        "An option of the recommender, such as sft_steps=200; over the preset's.", panel=RUN, default={}
+    )
+    output_dir: Path = option("Folder of the recommender and its results.", panel=RUN, default=Path("runs/llm-rec"))
+    quick: bool = option("A few steps, to see that all works.", panel=RUN, default=False)
+    resume: bool = option("Continue the run in the output folder.", panel=RUN, default=False)
+    overwrite: bool = option("Throw away the run in the output folder.", panel=RUN, default=False)
+    test_rows: int | None = option(
+        "Rank this many test rows, drawn at random; none: all.", panel=PROTOCOL, default=None
+    )
+    generate: bool = option(
+        "Also let the model write titles freely and match them, as the papers do.", panel=PROTOCOL, default=False
+    )
+
+
+@dataclass(kw_only=True)
+class EvaluateConfig(SourceConfig):
+    """A trained recommender, ranked."""
+
+    model: Path = option("Folder of the recommender.", default=Path("runs/llm-rec"))
+    part: Literal["validation", "test"] = option("Which rows to rank.", panel=PROTOCOL, default="test")
+    test_rows: int | None = option("Rank this many rows, drawn at random; none: all.", panel=PROTOCOL, default=None)
+    generate: bool = option(
+        "Also let the model write titles freely and match them, as the papers do.", panel=PROTOCOL, default=False
+    )
+    output_dir: Path | None = option("Write the results and the rank of every row here.", default=None)
+
+
+@app.command("train")
+@config_command(TrainConfig)
+def train(config: TrainConfig) -> None:
+    """Train a recommender, rank the test rows, keep it; `predilect recommend --model FOLDER` asks it."""
+    recommender = _recommender(config)
+    folder = config.output_dir
+    _claim(folder, config, recommender)
+    from rich.console import Console
+
+    console = Console()
+    splits = _splits(config)
+    console.print(splits.describe())
+    if not (folder / "recommender.json").is_file():
+        from llm_rec.progress import StepBar
+
+        with StepBar(console) as bar:
+            recommender.callbacks = (bar,)
+            recommender.fit(splits, output_dir=folder / "fit", resume=True)
+        recommender.save_pretrained(folder)
+        shutil.rmtree(folder / "fit")
+    else:
+        recommender = type(recommender).from_pretrained(folder)
+    _evaluate(recommender, splits, "test", config, folder / "evaluation", console)
+    console.print(f"recommender and results: {folder}")
+
+
+@app.command("evaluate")
+@config_command(EvaluateConfig)
+def evaluate(config: EvaluateConfig) -> None:
+    """Rank the rows of a data set with a trained recommender; --generate also matches what it writes freely."""
+    from rich.console import Console
+
+    from predilect.cli.evaluate import require_same_catalogue
+    from predilect.cli.models import find_model
+    from predilect.recommender import Recommender
+
+    console = Console()
+    recommender = Recommender.from_pretrained(find_model(config.model))
+    splits = _splits(config)
+    console.print(splits.describe())
+    require_same_catalogue(recommender.catalogue, splits.catalogue)
+    _evaluate(recommender, splits, config.part, config, config.output_dir, console)
+
+
+@app.command("presets")
+def presets() -> None:
+    """The settings that `--preset` knows."""
+    from llm_rec.presets import describe_presets
+
+    typer.echo(describe_presets())
+
+
+@app.command("options")
+def options(
+    method: Annotated[str, typer.Argument(help=f"One of {', '.join(METHODS)}.")],
+) -> None:
+    """Every option of a recommender that `--set` takes, with its default."""
+    import dataclasses
+
+    from predilect.recommender import recommender_class
+
+    if method not in METHODS:
+        raise ValueError(f"there is no method {method!r}; there are {', '.join(METHODS)}")
+    kind: Any = recommender_class(method).config_class
+    defaults = plain(kind())
+    for field in dataclasses.fields(kind):
+        typer.echo(f"{field.name} = {json.dumps(defaults[field.name])}\n    {field.metadata['help']}")
+
+
+def _recommender(config: TrainConfig) -> Recommender:
+    """The recommender that the preset, the file and the flags describe."""
+    from llm_rec.presets import read_preset
+    from predilect.recommender import recommender_class
+
+    given: dict[str, Any] = {"seed": config.seed}
+    method = config.method
+    if config.preset is not None:
+        preset = read_preset(config.preset)
+        if method is not None and method != preset["method"]:
+            raise ValueError(f"the preset {config.preset} is for {preset['method']} (got --method {method})")
+        method = preset["method"]
+        given |= preset["set"]
+    if method is None:
+        raise ValueError(f"which recommender? Give --method ({', '.join(METHODS)}) or --preset")
+    kind: Any = recommender_class(method)
+    settings = make_config(kind.config_class, {**given, **config.set}, source="--set")
+    recommender: Recommender = kind(settings.quick() if config.quick else settings)
+    return recommender
+
+
+def _claim(folder: Path, config: TrainConfig, recommender: Recommender) -> None:
+    """Refuse a folder in use unless the run says what to do with it."""
+    from predilect.leaderboard.storage import differences, read_json, write_json
+
+    ways = {"resume", "overwrite", "output_dir", "test_rows", "generate"}
+    now = {
+        "recommender": {"name": recommender.name, **plain(recommender.config)},
+        "run": {key: value for key, value in plain(config).items() if key not in ways},
+    }
+    before = read_json(folder / "train.json")
+    in_use = folder.is_dir() and any(folder.iterdir())
+    if in_use and before is None:
+        raise ValueError(f"{folder} is not empty and was not written by this command: choose another --output-dir")
+    if in_use and config.overwrite:
+        shutil.rmtree(folder)
+    elif in_use and not config.resume:
+        raise ValueError(
+            f"{folder} is not empty: continue that run with --resume, choose another --output-dir, or throw it away "
+            "with --overwrite"
+        )
+    elif before is not None and (told := differences(before, now)):
+        raise ValueError(
+            f"{folder} holds another run ({'; '.join(told)}), which cannot be resumed with these options: restore "
+            "them, choose another --output-dir, or throw it away with --overwrite"
+        )
+    write_json(folder / "train.json", now)
+
+
+def _splits(config: SourceConfig) -> SequenceSplits:
+    from predilect.leaderboard.preparation import prepare
+
+    if config.format == "sdpo":
+        from llm_rec.converters import read_sdpo
+
+        return read_sdpo(config.data, ratios=config.ratios, seed=config.seed)
+    if config.format == "llara":
+        from llm_rec.converters import read_llara
+
+        return read_llara(config.data).with_candidates(config.num_candidates, seed=config.seed)
+    return prepare(config)
+
+
+def _evaluate(
+    recommender: Any,
+    splits: SequenceSplits,
+    part: str,
+    config: TrainConfig | EvaluateConfig,
+    folder: Path | None,
+    console: Any,
+) -> None:
+    from llm_rec.generate_protocol import evaluate_generation
+    from predilect.evaluation import evaluate
+
+    fixed = "candidates" if "candidates" in splits.part(part).column_names else config.protocol
+    shared: dict[str, Any] = {"max_rows": config.test_rows, "bootstrap": config.bootstrap, "seed": config.seed}
+    found: dict[str, Evaluation] = {
+        fixed: evaluate(
+            recommender, splits, part, protocol=fixed, mask_seen=config.mask_seen, batch_size=256, **shared
+        )
+    }
+    if config.generate:
+        found["generate"] = evaluate_generation(recommender, splits, part, **shared)
+    for protocol, evaluation in found.items():
+        if folder is not None:
+            evaluation.save(folder / protocol)
+        _print(console, evaluation)
+
+
+def _print(console: Any, evaluation: Evaluation) -> None:
+    from rich.table import Table
+
+    metrics = evaluation.metrics
+    table = Table(title=f"{evaluation.recommender}, protocol {metrics['protocol']}", title_style="bold")
+    for column in ("metric", "value", "95 % interval"):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    for name, value in evaluation.results.items():
+        if isinstance(value, float) and not name.endswith(("_low", "_high")):
+            low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+            table.add_row(name, f"{value:.4f}", f"{low:.4f} to {high:.4f}" if low is not None else "")
+    table.caption = f"{metrics['rows']:,} rows of {metrics['users']:,} users, {metrics['candidates']:,} items each"
+    console.print(table)

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from llm_rec import presets
+from predilect.cli import app
+from predilect.recommender import Recommender, recommender_class
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    def start(*arguments: object) -> Result:
+        return CliRunner().invoke(app, ["llm-rec", *map(str, arguments)], env={"COLUMNS": "200"})
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """S-DPO's format: people who walk along the alphabet, five candidates."""
+    records = []
+    for start in range(12):
+        walk = [chr(97 + (start + i) % 20) for i in range(8)]
+        for place in range(3, 8):
+            others = [c for c in "abcdefghijklmnopqrst" if c not in walk][:4]
+            records.append(
+                {
+                    "historyList": "::".join(walk[:place]),
+                    "itemList": [*others, walk[place]],
+                    "trueSelection": walk[place],
+                }
+            )
+    file = tmp_path_factory.mktemp("data") / "walks.json"
+    file.write_text(json.dumps(records))
+    return file
+
+
+@pytest.fixture(scope="module")
+def options(model_folder: Path, rows: Path) -> list[str]:
+    settings = {
+        "model": str(model_folder), "dtype": "float32", "batch_size": 4, "shortlist": 5, "inject_rows": 6,
+        "retriever": "popularity", "max_length": 500, "domain": "music", "sft_steps": 2,
+    }  # fmt: skip
+    flags = [text for name, value in settings.items() for text in ("--set", f"{name}={value}")]
+    return ["--data", str(rows), "--format", "sdpo", "--bootstrap", "20", "--ratios", "0.5,0.25,0.25", *flags]
+
+
+@pytest.fixture(scope="module")
+def trained(run: Run, options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "language"
+    result = run("train", "--method", "language", *options, "--output-dir", folder, "--generate")
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def test_train_keeps_a_recommender_and_its_results(trained: Path) -> None:
+    ranked = json.loads((trained / "evaluation" / "candidates" / "evaluation.json").read_text())
+    assert ranked["setting"]["candidates"] == 5
+    assert ranked["setting"]["negatives"] == "uniform"
+    written = json.loads((trained / "evaluation" / "generate" / "evaluation.json").read_text())["results"]
+    assert {"hr@1", "valid_ratio"} <= set(written)
+    assert not (trained / "fit").exists()
+    assert len(Recommender.from_pretrained(trained).recommend(["a", "b"], k=3)) == 3
+
+
+def test_the_core_command_recommends_with_it(trained: Path) -> None:
+    result = CliRunner().invoke(app, ["recommend", "a", "b", "--model", str(trained), "-k", "3", "--json"])
+    assert result.exit_code == 0, result.output
+    assert len(json.loads(result.stdout)["recommendations"]) == 3
+
+
+def test_evaluate_gives_the_same_numbers(run: Run, trained: Path, options: list[str], tmp_path: Path) -> None:
+    data = options[: options.index("--set")]
+    result = run("evaluate", "--model", trained, *data, "--output-dir", tmp_path / "again")
+    assert result.exit_code == 0, result.output
+    again, first = (
+        json.loads((folder / "candidates" / "evaluation.json").read_text())
+        for folder in (tmp_path / "again", trained / "evaluation")
+    )
+    assert again == first
+
+
+def test_a_folder_in_use(run: Run, trained: Path, options: list[str]) -> None:
+    command = ["train", "--method", "language", *options, "--output-dir", trained]
+    assert "--resume" in run(*command).output
+    other = run(*command, "--set", "sft_steps=3", "--resume")
+    assert "sft_steps: 2 before, 3 now" in other.output
+    assert run(*command, "--resume").exit_code == 0  # finished: ranked again
+
+
+def test_mistakes_are_named(run: Run, options: list[str], tmp_path: Path) -> None:
+    out = ["--output-dir", tmp_path / "x"]
+    assert "which recommender?" in run("train", *options, *out).output
+    assert "did you mean sft_steps" in run("train", "--method", "llara", "--set", "sft_step=3", *out).output
+    assert (
+        "must be a whole number (got 'many')"
+        in run("train", "--method", "llara", "--set", "sft_steps=many", *out).output
+    )
+    assert "did you mean llara-laptop" in run("train", "--preset", "lara-laptop", *out).output
+    assert "is for llara" in run("train", "--preset", "llara-laptop", "--method", "bigrec", *out).output
+    assert "there is no method 'lara'" in run("options", "lara").output
+
+
+@pytest.mark.parametrize("method", ["language", "softmax-dpo", "llara", "bigrec"])
+def test_options_are_listed_with_their_defaults(run: Run, method: str) -> None:
+    lines = run("options", method).output.splitlines()
+    assert 'model = "smollm2-135m"' in lines
+    assert lines[lines.index("batch_size = 8") + 1].strip() == "Rows per optimizer step."
+
+
+def test_every_preset_makes_a_config() -> None:
+    listed = {line.split()[0] for line in presets.describe_presets().splitlines()}
+    assert {"sdpo-llama2-7b", "llara-movielens", "llara-steam", "llara-lastfm", "bigrec"} <= listed
+    for name in listed:
+        preset = presets.read_preset(name)
+        assert set(preset) == {"method", "set"}
+        recommender_class(preset["method"])(**preset["set"])
+
+
+def test_quick_and_a_file_of_options(run: Run, options: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump({"method": "softmax-dpo", "set": {"preference_steps": 50, "num_negatives": 2}}))
+    result = run("train", "--config", file, *options, "--quick", "--output-dir", tmp_path / "out", "--test-rows", 6)
+    assert result.exit_code == 0, result.output
+    config: Any = Recommender.from_pretrained(tmp_path / "out").config
+    assert (config.sft_steps, config.preference_steps, config.num_negatives) == (2, 2, 2)
+    results = json.loads((tmp_path / "out" / "evaluation" / "candidates" / "evaluation.json").read_text())["results"]
+    assert results["rows"] == 6
