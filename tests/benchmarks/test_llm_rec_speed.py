@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_quick_run_writes_every_case(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.speed.llm_rec", "--quick", "--output", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)  # it stops where two sides differ

@@ -56,6 +56,36 @@ def test_the_year_decides_where_only_it_differs(text: str, expected: Match) -> N
     assert TitleMatcher(["Twins (1988)", "Twins (2001)", "Heat (1995)"]).match(text) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Heat (1995); Alien (1979); Matrix, The (1999)", [5, 1, 4]),
+        ("the matrix, alien resurrection and then aliens", [4, 3, 2]),
+        ("Alien Alien Heat alien", [1, 1, 5, 1]),
+        ("Heated Aliensis Cheat", []),
+        ("", []),
+    ],
+)
+def test_all_titles_in_the_order_of_the_text(text: str, expected: list[int]) -> None:
+    assert TitleMatcher(FILMS).find_all(text) == expected
+
+
+def test_find_all_skips_titles_of_several_items_and_knows_years() -> None:
+    matcher = TitleMatcher(["Twins (1988)", "Twins (2001)", "Heat (1995)"])
+    assert matcher.find_all("Twins (2001), Heat, Twins, Twins (1988)") == [2, 3, 1]
+
+
+def test_find_all_with_characters_of_a_regex() -> None:
+    titles = ["(500) Days of Summer (2009)", "What? [sic] $9.99", "C++ a|b ^.*"]
+    assert TitleMatcher(titles).find_all(f"{titles[2]} / {titles[0]} / {titles[1]}") == [3, 1, 2]
+
+
+@given(st.lists(st.sampled_from(range(1, 6)), max_size=8))
+def test_find_all_reads_any_list_of_titles(items: list[int]) -> None:
+    text = " ... ".join(FILMS[i - 1] for i in items)
+    assert TitleMatcher(FILMS).find_all(text) == items
+
+
 def test_the_year_decides_behind_an_inverted_article_too() -> None:
     matcher = TitleMatcher(["Kid, The (1921)", "Kid, The (2000)"])
     for text in ("The Kid (2000)", "I say The Kid (2000) now", "I say Kid, The (2000) now"):

@@ -44,7 +44,8 @@ def generate_titles(
     Every hypothesis is a title of the trie, and no item comes twice. The score is the log-probability of the title and
     its EOS given the prompt, `sum_t log p(title_t | prompt, title_<t)` over the whole vocabulary and not divided by
     the length, so it equals that of `score_candidates`. With at least as many beams as there are titles the search is
-    exhaustive. A prompt is computed once for all beams. Results do not depend on what else is in the call.
+    exhaustive. A prompt is computed once for all beams, where `check_packable` accepts the model. Results do not
+    depend on what else is in the call.
 
     Args:
         model: a causal LM, also with PEFT adapters, or a `SoftTokenCausalLM`; in eval mode.

@@ -31,7 +31,7 @@ class InterpreterEvaluation:
         results: `rows`, `users`, the means of the metrics (`recovery_row`, `naming_row`), `<metric>_low` and
             `<metric>_high`, `<metric>_rows` where a metric is not defined in all rows, and for recovery the histogram
             `recovered=0`, `recovered=1`, ...
-        rows: `user_id`, `position`, `answer` (item ids), `text`, `named` (item ids), and the metrics per row.
+        rows: `user_id`, `position`, `answer` (item ids), `text`, `items` (ids that it names), and the metrics per row.
     """
 
     system: str
@@ -96,8 +96,9 @@ def evaluate(
         raise ValueError("the task item has no probe: its training rows and its test rows are the same items")
     if splits.catalogue.raw_ids != interpreter.catalogue.raw_ids:
         raise ValueError("the interpreter was trained on another catalogue than that of the splits")
-    cases = task_cases(splits, part, task, interpreter.source, max_rows=max_rows, seed=seed)
-    if not len(cases):
+    some = len(splits.part(part)) > 0
+    cases = task_cases(splits, part, task, interpreter.source, max_rows=max_rows, seed=seed) if some else None
+    if not cases:
         raise ValueError(f"the part {part!r} has no rows for {task}")
     setting = {"task": task, "part": part, "max_rows": max_rows, "seed": seed, **splits.protocol}
     found = {}
@@ -155,5 +156,5 @@ def _evaluated(
     if setting["task"] == "recovery":
         results |= histogram([row["recovered"] for row in rows], interpreter.source.max_history)
     columns = {"user_id": cases.users, "position": cases.positions, "answer": cases.answers, "text": list(texts)}
-    table = Dataset.from_dict({**columns, "named": named, **{k: [row[k] for row in rows] for k in rows[0]}})
+    table = Dataset.from_dict({**columns, "items": named, **{k: [row[k] for row in rows] for k in rows[0]}})
     return InterpreterEvaluation(system, setting, results, table)

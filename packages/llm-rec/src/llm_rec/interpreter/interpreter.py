@@ -397,7 +397,7 @@ class RecInterpreter:
         if not bool(vectors.isfinite().all()):
             raise ValueError(f"vectors must be finite (got NaN or infinite values among {expected})")
         prompt = self._prompt(task)
-        rows = vectors.detach().float().cpu().view(len(vectors), slots, -1)
+        rows = vectors.detach().float().cpu().view(len(vectors), slots, self.source.width)
         with arithmetic(self.config.dtype):
             return generate_text(
                 self.model,

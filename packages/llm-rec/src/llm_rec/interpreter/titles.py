@@ -46,9 +46,10 @@ class TitleList:
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
-        self.titles = [catalogue.title(i) for i in range(1, len(catalogue) + 1)]
+        # in one line each: a text is read up to its first line break
+        self.titles = [" ".join(catalogue.title(i).split()) for i in range(1, len(catalogue) + 1)]
         first: dict[str, int] = {}
-        self._same = [first.setdefault(title.strip(), i) for i, title in enumerate(self.titles, start=1)]
+        self._same = [first.setdefault(title, i) for i, title in enumerate(self.titles, start=1)]
         self._whole = {title for title in first if ";" in title}
         self._most = 1 + max((title.count(";") for title in self._whole), default=0)
         self._matcher = TitleMatcher(self.titles)

@@ -77,8 +77,10 @@ class VectorSource:
     def states(self, histories: Tensor, *, batch_size: int = 1024) -> Tensor:
         """States (B, d), float32 on the CPU, of histories (B, L) padded with 0 on the left; zero for an empty one."""
         model = self._sequential
+        if not len(histories):
+            return torch.empty(0, self.width)
         parts = [model.last_state(some.to(model.device)).float().cpu() for some in torch.split(histories, batch_size)]
-        return torch.cat(parts) if parts else torch.empty(0, self.width)
+        return torch.cat(parts)
 
     def fingerprint(self) -> str:
         """SHA-256 of all weights."""
