@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from llm_rec.matching import answer_text
 from llm_rec.ranking import (
     Ids,
     Vectors,
@@ -130,8 +131,7 @@ def generate_text(
             **inputs, **_PLAIN, num_beams=1, max_new_tokens=max_new_tokens, eos_token_id=eos, pad_token_id=pad
         )
         for row, tokens in zip(group, output.sequences[:, width:].tolist(), strict=True):
-            own = tokens[: tokens.index(eos)] if eos in tokens else tokens
-            texts[row] = tokenizer.decode(own, skip_special_tokens=True).strip().partition("\n")[0].strip()
+            texts[row] = answer_text(tokenizer, tokens)
     return texts
 
 

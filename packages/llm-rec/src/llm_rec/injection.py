@@ -31,7 +31,8 @@ def fit_injection(features: Tensor, target_columns: Tensor, names: tuple[str, ..
 
     .. math:: \max_w \; \frac{1}{R} \sum_r \log softmax(X_r w)_{t_r} - \lambda \lVert w \rVert^2
 
-    with features scaled to standard deviation 1 within rows, :math:`\lambda` = 0.001.
+    with features scaled to standard deviation 1 within rows, :math:`\lambda` = 0.001. The language model's weight is
+    not negative: where the fit would turn its order around, it gets 0 and the others are fitted without it.
 
     Args:
         features: (R, C, F) finite.
@@ -60,4 +61,6 @@ def fit_injection(features: Tensor, target_columns: Tensor, names: tuple[str, ..
     with torch.enable_grad():
         optimizer.step(objective)  # type: ignore[no-untyped-call]
     found = (weights.detach() / scale).tolist()
+    if len(names) > 1 and names[0] == "language" and found[0] < 0:
+        return fit_injection(features[..., 1:], target_columns, names[1:])
     return Injection(**{**dict.fromkeys(Injection._fields, 0.0), **dict(zip(names, found, strict=True))})

@@ -271,6 +271,9 @@ class RecInterpreter:
         return int(self._title_tokens[splits.tensors("train").history].sum(dim=1).max())
 
     def _train(self, stream: RowStream, folder: Path) -> None:
+        """Batches hold rows of similar length, and so mostly of one task, in random order: the loss is a mean over
+        tokens, in which lists of titles would outweigh the single ones beside them.
+        """
         config = self.config
         rows = in_batches(self._training_rows(stream), config.batch_size, config.seed)
         options = stage_options(
