@@ -5,10 +5,11 @@ A study compares systems (options of `PreferenceConfig`) under settings (what is
 1. Rows are split: test and validation rows are the same for all seeds; each seed draws its own SFT and training rows
    from the rest. The SFT stage fits a LoRA adapter to the chosen answers of the SFT rows and merges it: that model is
    the reference. Its log-probs of all rows are computed once and used by every run of that seed. All this is kept.
-2. Every system is tuned alike: one run for each learning rate of the same grid, first seed, the study's `tune_on`
-   setting, best validation score; ties go to the smaller rate. Test rows play no part.
-3. One run for each (system, setting, seed) with the system's learning rate. Every finished run is kept as a file; a
-   script that was killed goes on from there.
+2. One learning rate for all systems of a study: the best one for its `baseline`, which favours the baseline. One run
+   for each rate of the grid, first seed, the study's `tune_on` setting, best validation score; ties go to the smaller
+   rate. Test rows play no part.
+3. One run for each (system, setting, seed). Every finished run is kept as a file, which studies on the same data share;
+   a script that was killed goes on from there.
 4. Intervals: 95 % bootstrap that resamples seeds and test rows together, test rows jointly for all systems. The
    verdict follows from the intervals of the study's differences: `holds` if all lie above 0, `does not hold` if one
    lies below 0, else `undecided`.
@@ -94,8 +95,9 @@ class Study:
         claim: in words.
         data: rows.
         systems: name -> options of `PreferenceConfig`.
+        baseline: the system whose learning rate all of them get.
         settings: name -> (training row, number drawn uniformly from [0, 1) for this row) -> training row.
-        tune_on: setting of the learning rates.
+        tune_on: name and function of the setting in which the learning rate is chosen.
         differences: name -> (better, worse, settings): `better` is claimed to beat `worse` on average over them.
         metric: "accuracy" (chosen above all rejected by the score that the system trains) or "hr@1" (by likelihood).
         seeds: how many.
@@ -107,8 +109,9 @@ class Study:
     claim: str
     data: Data
     systems: Mapping[str, Mapping[str, Any]]
+    baseline: str
     settings: Mapping[str, Callable[[Row, float], Row]]
-    tune_on: str
+    tune_on: tuple[str, Callable[[Row, float], Row]]
     differences: Mapping[str, tuple[str, str, Sequence[str]]]
     metric: str = "accuracy"
     seeds: int = 3
@@ -262,7 +265,8 @@ def run(study: Study, one: Run, given: Options, *, part: str) -> dict[str, Any]:
     ready = stage(study.data, one.seed, given)
     options = dict(study.systems[one.system])
     draws = np.random.default_rng((one.seed, 7)).random(len(ready.train))
-    rows = [study.settings[one.setting](row, float(u)) for row, u in zip(ready.train, draws, strict=True)]
+    changed = {**study.settings, study.tune_on[0]: study.tune_on[1]}[one.setting]
+    rows = [changed(row, float(u)) for row, u in zip(ready.train, draws, strict=True)]
     if (negatives := options.pop("negatives", None)) is not None:
         rows = [use_rejected(row, range(negatives)) for row in rows]
     rows = [row | {"row": i} for i, row in enumerate(_in_batches(rows, one.seed))]
@@ -321,8 +325,8 @@ class Runs:
 
     def __init__(self, study: Study, given: Options) -> None:
         self.study, self.given = study, given
-        self.folder = _made(given.output / "runs" / study.name)  # beside the result: its evidence, row by row
-        tuning = (len(LEARNING_RATES) if not given.quick else 1) * len(study.systems)
+        self.folder = _made(given.output / "runs" / study.data.name)  # beside the result: its evidence, row by row
+        tuning = len(LEARNING_RATES) if not given.quick else 1
         self.left = tuning + len(study.systems) * len(study.settings) * seeds(study, given)
         self.seconds: list[float] = []
 
@@ -347,14 +351,12 @@ class Runs:
         return result
 
 
-def tune(study: Study, runs: Runs, given: Options) -> dict[str, float]:
-    """The learning rate of every system: best on the validation rows of the first seed."""
-    chosen = {}
-    for system in study.systems:
-        rates = LEARNING_RATES[-1:] if given.quick else LEARNING_RATES
-        found = {r: np.mean(runs(Run(system, study.tune_on, 0, r), part="validation")["correct"]) for r in rates}
-        chosen[system] = max(rates, key=lambda rate: found[rate])
-    return chosen
+def tune(study: Study, runs: Runs, given: Options) -> float:
+    """The learning rate: the baseline's best on the validation rows of the first seed."""
+    rates = LEARNING_RATES[-1:] if given.quick else LEARNING_RATES
+    setting, _ = study.tune_on
+    found = {r: np.mean(runs(Run(study.baseline, setting, 0, r), part="validation")["correct"]) for r in rates}
+    return max(rates, key=lambda rate: found[rate])
 
 
 # --- intervals and verdict -------------------------------------------------------------------------------------------
@@ -414,15 +416,14 @@ def main(study: Study) -> None:
         torch.set_num_threads(1)
     disable_progress_bars()
     runs = Runs(study, given)
-    rates = tune(study, runs, given)
+    rate = tune(study, runs, given)
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for seed in range(seeds(study, given)):
         for setting in study.settings:
             for system in study.systems:
-                result = runs(Run(system, setting, seed, rates[system]), part="test")
+                result = runs(Run(system, setting, seed, rate), part="test")
                 found.setdefault((system, setting), []).append(result)
     sizes = study.data.sizes._asdict()
-    chosen = ", ".join(f"{system} {rate:g}" for system, rate in rates.items())
     result = {
         "name": study.name,
         "paper": study.paper,
@@ -435,7 +436,7 @@ def main(study: Study) -> None:
             **{p: version(p) for p in ("predilect", "pref-losses", "torch", "trl", "transformers", "peft")},
         },
         "data": f"{study.data.words}; rows: {', '.join(f'{n} {part}' for part, n in sizes.items())}; "
-        f"SmolLM2-135M-Instruct in {shared.DTYPE}, LoRA, one epoch, batches of {BATCH}; learning rates: {chosen}",
+        f"SmolLM2-135M-Instruct in {shared.DTYPE}, LoRA, one epoch, batches of {BATCH}; learning rate {rate:g}",
         "seeds": list(range(seeds(study, given))),
         **summarise(study, found),
     }

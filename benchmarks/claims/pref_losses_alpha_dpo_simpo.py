@@ -23,9 +23,10 @@ STUDY = Study(
     claim="alpha-DPO is more accurate than SimPO, and than itself without stop-gradient or without normalisation.",
     data=HH,
     systems={"alpha-DPO": ALPHA, **OTHERS},
-    settings={"as is": flips(0.0)},
-    tune_on="as is",
-    differences={f"alpha-DPO - {other}": ("alpha-DPO", other, ["as is"]) for other in OTHERS},
+    baseline="SimPO",
+    settings={"no flips": flips(0.0)},
+    tune_on=("no flips", flips(0.0)),
+    differences={f"alpha-DPO - {other}": ("alpha-DPO", other, ["no flips"]) for other in OTHERS},
 )
 
 if __name__ == "__main__":

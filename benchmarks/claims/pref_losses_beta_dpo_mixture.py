@@ -24,11 +24,11 @@ STUDY = Study(
     systems={
         "DPO": {},
         "beta-DPO": {"beta_alpha": 0.6, "keep": 0.8},
-        "beta-DPO without filter": {"beta_alpha": 0.6},
     },
-    settings={"as is": flips(0.0), "40 % easy": easy, "40 % noisy": flips(0.4)},
-    tune_on="as is",
-    differences={f"beta-DPO - DPO, {s}": ("beta-DPO", "DPO", [s]) for s in ("40 % easy", "40 % noisy")},
+    baseline="DPO",
+    settings={"no flips": flips(0.0), "40 % easy": easy, "40 % flipped": flips(0.4)},
+    tune_on=("20 % flipped", flips(0.2)),
+    differences={f"beta-DPO - DPO, {s}": ("beta-DPO", "DPO", [s]) for s in ("40 % easy", "40 % flipped")},
 )
 
 if __name__ == "__main__":

@@ -37,8 +37,9 @@ STUDY = Study(
     claim="With flipped training pairs Dr. DPO is more accurate on clean ones than DPO, label smoothing and rDPO.",
     data=HH,
     systems={**BASELINES, "Dr. DPO": {"reduction": "robust", "beta_prime": 1.0}},
+    baseline="DPO",
     settings={"no flips": flips(0.0), **{name: flips(share) for name, share in FLIPPED.items()}},
-    tune_on="20 % flipped",
+    tune_on=("20 % flipped", flips(0.2)),
     differences={f"Dr. DPO - {other}, flips": ("Dr. DPO", other, list(FLIPPED)) for other in BASELINES},
     extra=weights_auc,
 )

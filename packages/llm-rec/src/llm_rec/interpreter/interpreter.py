@@ -171,7 +171,7 @@ class RecInterpreter:
 
         Raises:
             ValueError: a catalogue without titles, a backbone of another catalogue or without states where a task
-                needs them, more rows than not that do not fit `max_length`, or `resume` where `output_dir` holds a run
+                needs them, a task most of whose rows do not fit `max_length`, or `resume` where `output_dir` holds a run
                 with other options, data or backbone.
         """
         if output_dir is None:
@@ -298,31 +298,34 @@ class RecInterpreter:
 
     def _training_rows(self, stream: RowStream) -> list[dict[str, Any]]:
         """As many rows as the steps need, whole ones only."""
-        wanted = self.config.steps * self.config.batch_size
-        self.dropped = dict.fromkeys(self.config.tasks, 0)
+        wanted, limit = self.config.steps * self.config.batch_size, self.config.max_length
         rows: list[dict[str, Any]] = []
+        kept, dropped = (dict.fromkeys(self.config.tasks, 0) for _ in range(2))
         longest = 0
         for row in stream:
-            if len(rows) == wanted:
+            if len(rows) == wanted or sum(dropped.values()) > wanted:
                 break
             encoded = self._encode(row)
             length = len(encoded["prompt_ids"]) + len(encoded["answer_ids"])
-            if length <= self.config.max_length:
-                rows.append(encoded)
-                continue
-            self.dropped[row.task] += 1
             longest = max(longest, length)
-            if sum(self.dropped.values()) > wanted:
+            if length > limit:
+                dropped[row.task] += 1
+            else:
+                kept[row.task] += 1
+                rows.append(encoded)
+        for task, count in dropped.items():
+            if count > kept[task]:
                 raise ValueError(
-                    f"most rows do not fit max_length {self.config.max_length} ({self.dropped} left out, {len(rows)} "
-                    f"kept): raise it to {longest}, or use shorter histories"
+                    f"most rows of {task} do not fit max_length {limit} ({count} left out, {kept[task]} kept): raise "
+                    f"it to {longest}, or use shorter histories"
                 )
-        if left_out := {task: count for task, count in self.dropped.items() if count}:
+        if any(dropped.values()):
             warnings.warn(
-                f"rows longer than max_length {self.config.max_length} are left out of training: {left_out}; the "
-                f"longest has {longest} tokens",
+                f"rows longer than max_length {limit} are left out of training: {dropped}; the longest has {longest} "
+                "tokens",
                 stacklevel=4,
             )
+        self.dropped = dropped
         return rows
 
     def _encode(self, row: Row) -> dict[str, Any]:
