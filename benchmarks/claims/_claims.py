@@ -8,8 +8,8 @@ A study compares systems (options of `PreferenceConfig`) under settings (what is
 2. One learning rate for all systems of a study: the best one for its `baseline`, which favours the baseline. One run
    for each rate of the grid, first seed, the study's `tune_on` setting, best validation score; ties go to the smaller
    rate. Test rows play no part.
-3. One run for each (system, setting, seed). Every finished run is kept as a file, which studies on the same data share;
-   a script that was killed goes on from there.
+3. One run for each (system, setting, seed). Every finished run is kept as a file, which studies on the same data
+   share; a script that was killed goes on from there.
 4. Intervals: 95 % bootstrap that resamples seeds and test rows together, test rows jointly for all systems. The
    verdict follows from the intervals of the study's differences: `holds` if all lie above 0, `does not hold` if one
    lies below 0, else `undecided`.

@@ -122,6 +122,22 @@ def test_a_killed_fit_goes_on_to_the_same_model(
     assert not list(tmp_path.rglob("training_args.bin"))
 
 
+def test_training_goes_on_from_a_saved_model(options: dict[str, Any], splits: Any, tmp_path: Path) -> None:
+    tuned = LanguageRecommender(**options, sft_steps=2, inject="none").fit(splits)
+    tuned.save_pretrained(tmp_path)
+    stage = {"preference_steps": 2, "num_negatives": 2, "inject": "none"}
+    later = SoftmaxDPORecommender(**options, sft_steps=0, start_from=str(tmp_path), **stage).fit(splits)
+    before = tuned.model.state_dict()
+    assert any(not torch.equal(before[key], value) for key, value in later.model.state_dict().items())
+    unmoved = LanguageRecommender(**options, sft_steps=0, start_from=str(tmp_path), inject="none").fit(splits)
+    rows = splits.tensors("test")
+    found = [r.score(rows.history[:3], rows.candidates[:3]) for r in (tuned, unmoved, later)]
+    torch.testing.assert_close(found[0], found[1])
+    assert not torch.allclose(found[0], found[2])
+    with pytest.raises(FileNotFoundError, match="start_from is the folder of a saved recommender"):
+        LanguageRecommender(**options, start_from=str(tmp_path / "absent")).fit(splits)
+
+
 def test_another_run_in_the_folder_is_refused(options: dict[str, Any], splits: Any, tmp_path: Path) -> None:
     LanguageRecommender(**options, sft_steps=1, inject="none").fit(splits, output_dir=tmp_path)
     with pytest.raises(ValueError, match="holds a run with another config"):

@@ -97,6 +97,25 @@ def test_the_backbone_stays_as_it_is(options: dict[str, Any], letter_splits: Any
     assert not sasrec.model.training
 
 
+def test_the_adapter_reads_vectors_of_scale_one(small: RecInterpreter, letter_splits: Any) -> None:
+    history = letter_splits.tensors("train").history
+    read = {
+        "residual": torch.cat(  # residual rows hold states before and after; all of them set the scale
+            [small.source.states(history), small.source.states(torch.cat([history, after(letter_splits)], dim=1))]
+        ),
+        "item": small.source.items[1:],
+    }
+    inputs = {task: small._inputs(task, vectors) for task, vectors in read.items()}
+    torch.testing.assert_close(inputs["item"].mean(dim=0), torch.zeros(16), atol=1e-5, rtol=0)
+    torch.testing.assert_close(inputs["item"].std(dim=0, correction=0), torch.ones(16), atol=1e-4, rtol=0)
+    assert inputs["residual"].mean(dim=0).abs().max() < 0.3
+    assert (inputs["residual"].std(dim=0) - 1).abs().max() < 0.3
+
+
+def after(splits: Any) -> torch.Tensor:
+    return splits.tensors("train").target[:, None]
+
+
 # --- the vector of a row reaches that row ---------------------------------------------------------------------
 
 
@@ -283,9 +302,13 @@ def test_rows_that_do_not_fit_are_left_out_whole_and_counted(
             equal, backbone=sasrec
         )
     assert 20 < cut.dropped["recovery"] < 70
-    message = f"most rows do not fit max_length {prompt + 2}.*raise it to {prompt + 15}"
+    message = f"most rows of recovery do not fit max_length {prompt + 2}.*raise it to {prompt + 15}"
     with pytest.raises(ValueError, match=message):
         RecInterpreter(**options, steps=20, tasks=("recovery",), max_length=prompt + 2).fit(
+            letter_splits, backbone=sasrec
+        )
+    with pytest.raises(ValueError, match="most rows of residual do not fit"):  # no other task takes their place
+        RecInterpreter(**options, steps=20, tasks=("item", "residual"), max_length=100).fit(
             letter_splits, backbone=sasrec
         )
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import kendalltau
 
 from llm_rec.interpreter.metrics import histogram, kendall_tau, naming_row, recovery_row, summary
 from llm_rec.interpreter.titles import Reading
@@ -54,8 +55,6 @@ def test_kendall_by_hand(places: list[int], tau: float) -> None:
 
 @given(st.permutations(range(7)))
 def test_kendall_equals_scipy(places: list[int]) -> None:
-    from scipy.stats import kendalltau
-
     assert kendall_tau(places) == pytest.approx(kendalltau(range(7), places).statistic)
 
 

@@ -155,6 +155,11 @@ class LanguageRecommenderConfig(CandidateConfig):
         default="shortlist",
     )
     num_beams: int = option("Titles that are generated (full_ranking trie).", panel=RANKING, default=10)
+    start_from: str | None = option(
+        "Folder of a saved LanguageRecommender whose model is trained on; none: the base model.",
+        panel=TRAINING,
+        default=None,
+    )
     preference_steps: int = option("Optimizer steps of the preference stage; 0: none.", panel=TRAINING, default=0)
     preference_epochs: float | None = option(
         "Passes over the training rows, in place of preference_steps.", panel=TRAINING, default=None

@@ -15,7 +15,7 @@ from llm_rec.base import SFT
 from llm_rec.candidates import CandidateRecommender
 from llm_rec.config import TRAINING, LanguageRecommenderConfig
 from llm_rec.generation import generate_titles
-from llm_rec.language_model import arithmetic, base_model, load_language_model, save_language_model, with_lora
+from llm_rec.language_model import arithmetic, base_model, device, load_language_model, save_language_model, with_lora
 from llm_rec.ranking import score_catalogue
 from llm_rec.rows import in_batches
 from llm_rec.training import run_stage
@@ -55,8 +55,17 @@ class LanguageRecommender(CandidateRecommender):
         return "open" if self.config.open_prompts else "candidates"
 
     def _new_model(self) -> tuple[Any, Any]:
+        if self.config.start_from is not None:
+            return self._continued(Path(self.config.start_from))
         model, tokenizer = base_model(self.config)
         return with_lora(model, self.config), tokenizer
+
+    def _continued(self, folder: Path) -> tuple[Any, Any]:
+        """The model of a saved recommender, to be trained on."""
+        if not (folder / "model").is_dir():
+            raise FileNotFoundError(f"start_from is the folder of a saved recommender: {folder} has no folder model")
+        model, tokenizer = load_language_model(folder / "model", self.config, trainable=True)
+        return model.to(device()), tokenizer
 
     def _save_model(self, folder: Path) -> None:
         save_language_model(self.model, self.prompter.tokenizer, folder)

@@ -88,8 +88,13 @@ def save_language_model(model: Any, tokenizer: Any, folder: Path) -> None:
     (folder / _BASE).write_text(json.dumps(about))
 
 
-def load_language_model(folder: Path, config: PromptedConfig) -> tuple[Any, Any]:
+def load_language_model(folder: Path, config: PromptedConfig, *, trainable: bool = False) -> tuple[Any, Any]:
     """Read what `save_language_model` wrote.
+
+    Args:
+        folder: where it is.
+        config: of the recommender.
+        trainable: the adapter is to be trained on.
 
     Raises:
         FileNotFoundError: a file is missing; names it.
@@ -116,4 +121,4 @@ def load_language_model(folder: Path, config: PromptedConfig) -> tuple[Any, Any]
         raise ValueError(f"the base model {config.model} has not the weights of {about['name']!r}, saved in {folder}")
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(base, str(folder)), tokenizer
+    return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable), tokenizer

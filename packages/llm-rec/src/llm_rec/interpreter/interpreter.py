@@ -171,8 +171,8 @@ class RecInterpreter:
 
         Raises:
             ValueError: a catalogue without titles, a backbone of another catalogue or without states where a task
-                needs them, a task most of whose rows do not fit `max_length`, or `resume` where `output_dir` holds a run
-                with other options, data or backbone.
+                needs them, a task most of whose rows do not fit `max_length`, or `resume` where `output_dir` holds a
+                run with other options, data or backbone.
         """
         if output_dir is None:
             with tempfile.TemporaryDirectory() as temporary:

@@ -70,7 +70,7 @@ def _sequence_cases(tensors: RowTensors, history: Tensor, rows: Tensor, task: st
     states, target = [source.states(history)], tensors.target[rows]
     answers = [[i for i in items if i] for items in history.tolist()]
     if task == "residual":
-        states.append(source.states(history))
+        states.append(source.states(torch.cat([history, target[:, None]], dim=1)))
         answers = target[:, None].tolist()
     users, positions = tensors.user_id[rows].numpy(), tensors.position[rows].numpy()
     return Cases(torch.stack(states, dim=1), answers, users, positions)

@@ -1,0 +1,248 @@
+"""What the claims about language-model recommenders share: kept runs, intervals over seeds and users, verdicts.
+
+A study fits systems on the same splits, once per seed, and ranks the same candidate sets of the same test rows. Each
+finished run is kept as a file with the rank of every row; a fitted model that other systems start from is kept in the
+work folder. A script that was killed goes on from there. Hyper-parameters are those of the systems as written in the
+script: nothing is chosen on test rows.
+
+Intervals: 95 % bootstrap that resamples seeds and users together. The verdict follows from the intervals of the
+study's differences: `holds` if all lie above 0, `does not hold` if one lies below 0, else `undecided`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from benchmarks import _preferences as shared
+from benchmarks.claims._claims import RESULTS, verdict
+from benchmarks.speed._results import hardware
+
+from predilect.data import RecDataset, SequenceSplits
+from predilect.evaluation import evaluate
+from predilect.evaluation.ranking import rank_metric
+from predilect.recommender import Recommender
+
+WORK = Path("runs") / "claims" / "llm_rec"
+METRICS = ("hr@1", "ndcg@5")
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a system may use.
+
+    Attributes:
+        splits: the data.
+        folder: of this seed's kept models.
+        options: model, device and size options of a quick or a whole run.
+        quick: a smoke run.
+    """
+
+    splits: SequenceSplits
+    folder: Path
+    options: Mapping[str, Any]
+    quick: bool
+
+    def steps(self, number: int) -> int:
+        """Optimizer steps; two in a smoke run."""
+        return 2 if self.quick else number
+
+    def kept(self, name: str, fit: Callable[[], Recommender]) -> Path:
+        """The folder of a fitted recommender, fitted now or before."""
+        folder = self.folder / name
+        if not (folder / "recommender.json").is_file():
+            fit().save_pretrained(folder)
+        return folder
+
+
+System = Callable[[Bench, int], Recommender]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A claim and how it is tested.
+
+    Attributes:
+        name: of the script.
+        paper: authors, year, number.
+        claim: in words.
+        splits: quick or not -> splits with candidates.
+        words: what the data is.
+        systems: name -> (bench, seed) -> a fitted recommender.
+        differences: name -> (better, worse), of hr@1.
+        rows: test rows that are ranked.
+        seeds: how many.
+        options: of every language model.
+    """
+
+    name: str
+    paper: str
+    claim: str
+    splits: Callable[..., SequenceSplits]
+    words: str
+    systems: Mapping[str, System]
+    differences: Mapping[str, tuple[str, str]]
+    options: Mapping[str, Any]
+    rows: int = 400
+    seeds: int = 3
+
+
+def main(study: Study) -> None:
+    parser = argparse.ArgumentParser(description=study.claim)
+    parser.add_argument("--quick", action="store_true", help="A smoke run on a tiny model; its verdict means nothing.")
+    parser.add_argument("--output", type=Path, help="Folder of the result file; --quick: a temporary one by default.")
+    parser.add_argument("--work", type=Path, help=f"Folder of kept models, default {WORK}; --quick: a temporary one.")
+    given = parser.parse_args()
+    spare = Path(tempfile.mkdtemp()) if given.quick else None
+    output, work = given.output or spare or RESULTS, given.work or spare or WORK
+    if given.quick:
+        torch.set_num_threads(1)
+    splits = study.splits(quick=given.quick)
+    options = {**study.options, **_tiny(work)} if given.quick else study.options
+    seeds = range(1 if given.quick else study.seeds)
+    found = {
+        (system, seed): _run(study, system, seed, splits, options, output, work, given.quick)
+        for seed in seeds
+        for system in study.systems
+    }
+    result = {
+        "name": study.name,
+        "paper": study.paper,
+        "claim": study.claim,
+        "command": f"python -m benchmarks.claims.{study.name}" + (" --quick" if given.quick else ""),
+        "date": date.today().isoformat(),
+        "hardware": hardware(),
+        "versions": {
+            "python": platform.python_version(),
+            **{p: version(p) for p in ("predilect", "llm-rec", "torch", "transformers", "peft")},
+        },
+        "data": study.words,
+        "seeds": list(seeds),
+        **summarise(study, found, list(seeds)),
+    }
+    path = output / f"{study.name}.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"{study.claim}\n{result['verdict']}: {result['because']}\nwritten to {path}")
+
+
+def _run(
+    study: Study,
+    system: str,
+    seed: int,
+    splits: SequenceSplits,
+    options: Mapping[str, Any],
+    output: Path,
+    work: Path,
+    quick: bool,
+) -> dict[str, Any]:
+    """Ranks of the test rows, kept beside the result."""
+    path = output / "runs" / study.name / f"{system.replace(' ', '_')}-seed{seed}.json"
+    if path.is_file():
+        kept: dict[str, Any] = json.loads(path.read_text())
+        return kept
+    start = time.perf_counter()
+    recommender = study.systems[system](Bench(splits, work / study.name / f"seed{seed}", options, quick), seed)
+    fitted = time.perf_counter()
+    evaluation = evaluate(
+        recommender, splits, protocol="candidates", max_rows=12 if quick else study.rows, bootstrap=0, batch_size=128
+    )
+    # a result names no folder of the machine it was made on
+    folders = {"retriever_folder", "start_from", *(["model"] if quick else [])}
+    found: dict[str, Any] = {
+        "system": system,
+        "seed": seed,
+        "config": {k: v for k, v in vars(recommender.config).items() if k not in folders},
+        "user": list(evaluation.rows["user_id"]),
+        "rank": [int(r) for r in evaluation.rows["rank"]],
+        "fit_seconds": fitted - start,
+        "rank_seconds": time.perf_counter() - fitted,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(found))
+    partial.replace(path)
+    hit = float(np.mean(np.array(found["rank"]) == 1))
+    print(f"{system}, seed {seed}: hr@1 {hit:.4f}, fitted in {found['fit_seconds']:.0f} s", flush=True)
+    return found
+
+
+def summarise(study: Study, found: Mapping[tuple[str, int], dict[str, Any]], seeds: list[int]) -> dict[str, Any]:
+    """Rows and verdict from the ranks of all runs."""
+    groups = np.array(found[next(iter(study.systems)), seeds[0]]["user"])
+    values = {
+        (system, metric): np.array([rank_metric(np.array(found[system, seed]["rank"]), metric) for seed in seeds])
+        for system in study.systems
+        for metric in METRICS
+    }
+    rows = [_row(system, metric, per_row, groups) for (system, metric), per_row in values.items()]
+    differences = {}
+    for name, (better, worse) in study.differences.items():
+        change = values[better, "hr@1"] - values[worse, "hr@1"]
+        rows.append(_row(name, "hr@1, difference", change, groups))
+        differences[name] = interval(change, groups)
+    decided, because = verdict(differences)
+    return {"rows": rows, "verdict": decided, "because": because}
+
+
+def interval(values: Array, groups: Array, *, draws: int = 2000) -> tuple[float, float, float]:
+    """Mean and 95 % bootstrap interval of (seeds, rows), resampling seeds and whole groups of rows."""
+    rng = np.random.default_rng(0)
+    _, place = np.unique(groups, return_inverse=True)
+    count = int(place.max()) + 1
+    sums = np.stack([np.bincount(place, weights=row, minlength=count) for row in values])
+    sizes = np.bincount(place, minlength=count)
+    means = []
+    for _ in range(draws):
+        seeds, drawn = rng.integers(len(values), size=len(values)), rng.integers(count, size=count)
+        means.append(sums[seeds][:, drawn].sum() / (len(values) * sizes[drawn].sum()))
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(values.mean()), float(low), float(high)
+
+
+def _row(system: str, metric: str, values: Array, groups: Array) -> dict[str, Any]:
+    mean, low, high = interval(values, groups)
+    per_seed = [round(float(v), 4) for v in values.mean(1)]
+    return {"system": system, "metric": metric, "mean": mean, "low": low, "high": high, "per_seed": per_seed}
+
+
+def _tiny(work: Path) -> dict[str, Any]:
+    """Options of a language model of random weights that reads bytes."""
+    folder = work / "tiny"
+    model, tokenizer = shared.language_model(quick=True)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return {"model": str(folder), "dtype": "float32", "max_length": 2000}
+
+
+def ring(*, size: int) -> SequenceSplits:
+    """Splits for smoke runs: 40 people walk around a ring of 24 letters and pairs of letters."""
+    from datasets import Dataset
+
+    names = [*"abcdefghijklmnopqrst", "ab", "cd", "ef", "gh"]
+    walks = [[(start * 5 + step) % 24 + 1 for step in range(10)] for start in range(40)]
+    log = {
+        "user_id": [u for u, walk in enumerate(walks) for _ in walk],
+        "item_id": [i for walk in walks for i in walk],
+        "timestamp": [100 * step + u for u, walk in enumerate(walks) for step in range(len(walk))],
+        "rating": [1.0] * 400,
+    }
+    items = {
+        "item_id": list(range(1, 25)),
+        "raw_id": names,
+        "title": names,
+        "categories": [["x"]] * 24,
+    }
+    data = RecDataset(Dataset.from_dict(log), Dataset.from_dict(items), name="ring")
+    return data.split("temporal", max_history=4).with_candidates(size)

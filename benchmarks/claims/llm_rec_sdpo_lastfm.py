@@ -1,0 +1,88 @@
+"""S-DPO on Last.fm candidate selection: zero-shot, fine-tuned, DPO, S-DPO with 3 and 8 negatives.
+
+    python -m benchmarks.claims.llm_rec_sdpo_lastfm [--quick] [--output FOLDER] [--work FOLDER]
+
+The preference stages go on from the fine-tuned model of the same seed. The sample that the authors published is split
+by listener, so that no window of a test listener was trained on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks import _preferences as shared
+from benchmarks.claims._llm_rec import Bench, Study, System, main, ring
+
+from llm_rec import LanguageRecommender, read_sdpo
+from predilect.data import SequenceSplits
+from predilect.recommender import Recommender
+from predilect.recommenders import Popularity
+
+SFT_STEPS, PREFERENCE_STEPS = 200, 100
+NEGATIVES = (1, 3, 8)
+
+
+def splits(*, quick: bool) -> SequenceSplits:
+    return ring(size=12) if quick else read_sdpo(shared.DATA / "sdpo-lastfm", ratios=(0.7, 0.05, 0.25))
+
+
+def popularity(bench: Bench, seed: int) -> Recommender:
+    return Popularity(seed=seed).fit(bench.splits)
+
+
+def tuned(bench: Bench, seed: int, **options: Any) -> Recommender:
+    return LanguageRecommender(**{**bench.options, **options}, seed=seed).fit(bench.splits)
+
+
+def zero_shot(bench: Bench, seed: int) -> Recommender:
+    return tuned(bench, seed, sft_steps=0)
+
+
+def fine_tuned(bench: Bench, seed: int) -> Recommender:
+    folder = bench.kept("sft", lambda: tuned(bench, seed, sft_steps=bench.steps(SFT_STEPS)))
+    return LanguageRecommender.from_pretrained(folder)
+
+
+def aligned(negatives: int) -> System:
+    def fit(bench: Bench, seed: int) -> Recommender:
+        fine_tuned(bench, seed)
+        return tuned(
+            bench,
+            seed,
+            sft_steps=0,
+            start_from=str(bench.folder / "sft"),
+            preference_steps=bench.steps(PREFERENCE_STEPS),
+            num_negatives=negatives,
+            objective={"link": "softmax", "beta": 1.0},
+        )
+
+    return fit
+
+
+NAMES = {k: "DPO" if k == 1 else f"S-DPO, K = {k}" for k in NEGATIVES}
+STUDY = Study(
+    name="llm_rec_sdpo_lastfm",
+    paper="Chen et al. 2024, S-DPO (arXiv 2406.09215)",
+    claim="S-DPO chooses the next artist better than fine-tuning alone and than DPO, and more negatives help.",
+    splits=splits,
+    words=(
+        "Last.fm candidate prompts of S-DPO's sample (20 candidates, histories of at most 10), split by listener "
+        f"0.7 : 0.05 : 0.25, 400 test rows; SmolLM2-135M-Instruct, LoRA, {SFT_STEPS} steps of 8 rows of fine-tuning, "
+        f"then {PREFERENCE_STEPS} of preferences with beta 1"
+    ),
+    systems={
+        "popularity": popularity,
+        "zero-shot": zero_shot,
+        "fine-tuned": fine_tuned,
+        **{NAMES[k]: aligned(k) for k in NEGATIVES},
+    },
+    differences={
+        "S-DPO, K = 3 - fine-tuned": ("S-DPO, K = 3", "fine-tuned"),
+        "S-DPO, K = 3 - DPO": ("S-DPO, K = 3", "DPO"),
+        "S-DPO, K = 8 - S-DPO, K = 3": ("S-DPO, K = 8", "S-DPO, K = 3"),
+    },
+    options={"domain": "music", "inject": "none", "retriever": "popularity"},
+)
+
+if __name__ == "__main__":
+    main(STUDY)
