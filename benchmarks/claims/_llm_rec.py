@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -82,6 +82,7 @@ class Study:
         words: what the data is.
         systems: name -> (bench, seed) -> a fitted recommender.
         differences: name -> (better, worse), of hr@1.
+        once: systems that no claim rests on, which are run for the first seed only.
         rows: test rows that are ranked.
         seeds: how many.
         options: of every language model.
@@ -95,27 +96,47 @@ class Study:
     systems: Mapping[str, System]
     differences: Mapping[str, tuple[str, str]]
     options: Mapping[str, Any]
+    once: frozenset[str] = frozenset()
     rows: int = 400
     seeds: int = 3
 
 
-def main(study: Study) -> None:
-    parser = argparse.ArgumentParser(description=study.claim)
+class Options(NamedTuple):
+    quick: bool
+    output: Path
+    work: Path
+
+
+def options_of(claim: str) -> Options:
+    """Read `--quick`, `--output`, `--work`; a smoke run never writes over the committed results."""
+    parser = argparse.ArgumentParser(description=claim)
     parser.add_argument("--quick", action="store_true", help="A smoke run on a tiny model; its verdict means nothing.")
     parser.add_argument("--output", type=Path, help="Folder of the result file; --quick: a temporary one by default.")
     parser.add_argument("--work", type=Path, help=f"Folder of kept models, default {WORK}; --quick: a temporary one.")
     given = parser.parse_args()
-    spare = Path(tempfile.mkdtemp()) if given.quick else None
-    output, work = given.output or spare or RESULTS, given.work or spare or WORK
     if given.quick:
         torch.set_num_threads(1)
+    spare = Path(tempfile.mkdtemp()) if given.quick else None
+    return Options(given.quick, given.output or spare or RESULTS, given.work or spare or WORK)
+
+
+def versions() -> dict[str, str]:
+    """Of what the numbers depend on."""
+    names = ("predilect", "llm-rec", "torch", "transformers", "peft")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def main(study: Study) -> None:
+    given = options_of(study.claim)
+    output, work = given.output, given.work
     splits = study.splits(quick=given.quick)
-    options = {**study.options, **_tiny(work)} if given.quick else study.options
+    options = {**study.options, **tiny_model(work)} if given.quick else study.options
     seeds = range(1 if given.quick else study.seeds)
     found = {
         (system, seed): _run(study, system, seed, splits, options, output, work, given.quick)
         for seed in seeds
         for system in study.systems
+        if seed == 0 or system not in study.once
     }
     result = {
         "name": study.name,
@@ -124,10 +145,7 @@ def main(study: Study) -> None:
         "command": f"python -m benchmarks.claims.{study.name}" + (" --quick" if given.quick else ""),
         "date": date.today().isoformat(),
         "hardware": hardware(),
-        "versions": {
-            "python": platform.python_version(),
-            **{p: version(p) for p in ("predilect", "llm-rec", "torch", "transformers", "peft")},
-        },
+        "versions": versions(),
         "data": study.words,
         "seeds": list(seeds),
         **summarise(study, found, list(seeds)),
@@ -182,7 +200,9 @@ def summarise(study: Study, found: Mapping[tuple[str, int], dict[str, Any]], see
     """Rows and verdict from the ranks of all runs."""
     groups = np.array(found[next(iter(study.systems)), seeds[0]]["user"])
     values = {
-        (system, metric): np.array([rank_metric(np.array(found[system, seed]["rank"]), metric) for seed in seeds])
+        (system, metric): np.array(
+            [rank_metric(np.array(found[system, seed]["rank"]), metric) for seed in seeds if (system, seed) in found]
+        )
         for system in study.systems
         for metric in METRICS
     }
@@ -217,7 +237,7 @@ def _row(system: str, metric: str, values: Array, groups: Array) -> dict[str, An
     return {"system": system, "metric": metric, "mean": mean, "low": low, "high": high, "per_seed": per_seed}
 
 
-def _tiny(work: Path) -> dict[str, Any]:
+def tiny_model(work: Path) -> dict[str, Any]:
     """Options of a language model of random weights that reads bytes."""
     folder = work / "tiny"
     model, tokenizer = shared.language_model(quick=True)

@@ -13,12 +13,12 @@ from typing import Any
 from benchmarks.claims._llm_rec import Bench, Study, System, main, ring
 
 import predilect
-from llm_rec import LanguageRecommender, LLaRA
+from llm_rec import BIGRec, LanguageRecommender, LLaRA
 from predilect.data import SequenceSplits
 from predilect.recommender import Recommender, recommender_class
 from predilect.recommenders import Popularity
 
-STEPS = 150
+STEPS = 100
 BACKBONES = ("sasrec", "gru4rec", "caser")
 
 
@@ -68,14 +68,20 @@ def fused(bench: Bench, seed: int) -> Recommender:
     ).fit(bench.splits)
 
 
+def bigrec(bench: Bench, seed: int) -> Recommender:
+    return BIGRec(**bench.options, cache_titles=not bench.quick, sft_steps=bench.steps(STEPS), seed=seed).fit(
+        bench.splits
+    )
+
+
 STUDY = Study(
     name="llm_rec_llara_hybrid",
     paper="Liao et al. 2024, LLaRA (arXiv 2312.02445)",
     claim="Hybrid prompts beat text-only ones, and a curriculum beats hybrid prompts from the start.",
     splits=splits,
     words=(
-        "MovieTweetings-100K, 5-core, temporal split, 20 uniform candidates, 400 test rows; SmolLM2-135M-Instruct, "
-        f"LoRA, {STEPS} steps of 8 rows; all language models but the last rank by themselves"
+        "MovieTweetings-100K, 5-core, temporal split, 20 uniform candidates, 300 test rows; SmolLM2-135M-Instruct, "
+        f"LoRA, {STEPS} steps of 8 rows; all but the last two language models rank by themselves"
     ),
     systems={
         "popularity": popularity,
@@ -84,7 +90,10 @@ STUDY = Study(
         "LLaRA, hybrid": llara("sasrec", "hybrid"),
         **{f"LLaRA, curriculum, {name}": llara(name, "curriculum") for name in BACKBONES},
         "language with injection": fused,
+        "BIGRec": bigrec,
     },
+    once=frozenset({*(f"LLaRA, curriculum, {name}" for name in BACKBONES[1:]), "language with injection", "BIGRec"}),
+    rows=300,
     differences={
         "hybrid - text": ("LLaRA, hybrid", "LLaRA, text"),
         "curriculum - text": ("LLaRA, curriculum, sasrec", "LLaRA, text"),

@@ -202,11 +202,14 @@ def candidate_rows(sides: Sides, repeats: int) -> list[dict[str, Any]]:
         repeats=repeats,
     )
     ranking = f"{len(sides.names.titles)} candidates ranked, prompt of {len(sides.names.prompt)} tokens"
+    tuned = f"published procedure, {title_tokens} tokens (a name and EOS)"
+    greedy = "one title by greedy search"
     lines = [
         (ranking, "ranking", "rows", 8, "one row per candidate"),
         (ranking, "ranking", "published", 0.8, f"published procedure, {NEW_TOKENS} tokens"),
-        (ranking, "ranking", "published, tuned", 0.8, f"published procedure, {title_tokens} tokens (a name and EOS)"),
-        ("one title by greedy search", "one title", "published", 1.3, f"published procedure, {NEW_TOKENS} tokens"),
+        (ranking, "ranking", "published, tuned", 0.8, tuned),
+        (greedy, "one title", "published", 1.3, f"published procedure, {NEW_TOKENS} tokens"),
+        (greedy, "one title", "published, tuned", 1.3, tuned),
     ]
     return [
         _results.row(

@@ -43,6 +43,24 @@ def test_quick_run_writes_a_result_and_resumes(script: str, tmp_path: Path) -> N
     assert resumed | {"date": result["date"]} == result  # a resumed script has the date of its last day
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("script", sorted(p.stem for p in (ROOT / "benchmarks" / "claims").glob("llm_rec_*.py")))
+def test_quick_run_of_recommenders_writes_a_result_and_keeps_its_runs(script: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", f"benchmarks.claims.{script}", "--quick"]
+    command += ["--output", str(tmp_path), "--work", str(tmp_path / "work")]
+    first = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    path = tmp_path / f"{script}.json"
+    result = json.loads(path.read_text())
+    assert result["name"] == script
+    assert result["verdict"] in ("holds", "does not hold", "undecided")
+    assert all(row["low"] <= row["mean"] <= row["high"] for row in result["rows"])
+    again = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert "seed 0:" in first
+    assert "seed 0:" not in again  # every run was kept
+    assert json.loads(path.read_text()) | {"date": result["date"]} == result
+    assert str(tmp_path) not in "".join(p.read_text() for p in (tmp_path / "runs").rglob("*.json"))
+
+
 @pytest.mark.parametrize(
     ("intervals", "expected"),
     [
@@ -58,6 +76,19 @@ def test_the_verdict_follows_from_the_intervals(
     decided, because = claims.verdict({f"A - B{i}": values for i, values in enumerate(intervals)})
     assert decided == expected
     assert all(f"A - B{i}: {mean:+.3f}" in because for i, (mean, _, _) in enumerate(intervals))
+
+
+def test_users_are_resampled_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks.claims._llm_rec import interval
+
+    users = np.repeat(np.arange(25), 4)
+    alike = np.repeat(np.arange(25) % 2, 4)[None].astype(float)  # the rows of a user are all right or all wrong
+    mean, low, high = interval(np.tile(alike, (3, 1)), users)
+    assert mean == pytest.approx(0.48)
+    _, low_alone, high_alone = interval(np.tile(alike, (3, 1)), np.arange(100))
+    assert high - low > 1.7 * (high_alone - low_alone)  # four equal rows are one observation: twice as wide
+    assert interval(np.array([[0.0] * 8, [1.0] * 8]), np.arange(8))[1:] == (0.0, 1.0)  # seeds too
 
 
 def test_the_interval_resamples_seeds_and_rows(claims: Any) -> None:

@@ -99,7 +99,7 @@ def test_a_folder_in_use(run: Run, trained: Path, options: list[str]) -> None:
 
 def test_mistakes_are_named(run: Run, options: list[str], tmp_path: Path) -> None:
     out = ["--output-dir", tmp_path / "x"]
-    assert "which recommender?" in run("train", *options, *out).output
+    assert "what to train?" in run("train", *options, *out).output
     assert "did you mean sft_steps" in run("train", "--method", "llara", "--set", "sft_step=3", *out).output
     assert (
         "must be a whole number (got 'many')"
@@ -110,11 +110,33 @@ def test_mistakes_are_named(run: Run, options: list[str], tmp_path: Path) -> Non
     assert "there is no method 'lara'" in run("options", "lara").output
 
 
-@pytest.mark.parametrize("method", ["language", "softmax-dpo", "llara", "bigrec"])
+def test_an_interpreter_is_trained_measured_beside_its_controls_and_asked(
+    run: Run, options: list[str], model_folder: Path, tmp_path: Path
+) -> None:
+    data = options[: options.index("--set")]
+    flags = ["--set", f"model={model_folder}", "--set", "dtype=float32", "--set", "steps=2", "--set", "domain=music"]
+    folder = tmp_path / "reader"
+    result = run("train", "--method", "rec-interpreter", *data, *flags, "--test-rows", 8, "--output-dir", folder)
+    assert result.exit_code == 0, result.output
+    told = {p.name: json.loads((p / "evaluation.json").read_text()) for p in (folder / "evaluation").iterdir()}
+    systems = ("trained", "random", "shuffled", "popularity", "probe")
+    assert set(told) == {f"{task}-{s}" for task in ("recovery", "residual") for s in systems}
+    assert all(result["results"]["rows"] == 8 for result in told.values())
+    asked = run("interpret", "a", "b", "c", "--model", folder, "--json")
+    assert json.loads(asked.stdout)["history"] == ["a", "b", "c"]
+    again = run("evaluate", "--model", folder, *data, "--test-rows", 8, "--output-dir", tmp_path / "again")
+    assert again.exit_code == 0, again.output
+    one = json.loads((tmp_path / "again" / "recovery-trained" / "evaluation.json").read_text())
+    assert one == told["recovery-trained"]
+    assert "'zz'" in run("interpret", "zz", "--model", folder).output
+
+
+@pytest.mark.parametrize("method", ["language", "softmax-dpo", "llara", "bigrec", "rec-interpreter"])
 def test_options_are_listed_with_their_defaults(run: Run, method: str) -> None:
     lines = run("options", method).output.splitlines()
     assert 'model = "smollm2-135m"' in lines
-    assert lines[lines.index("batch_size = 8") + 1].strip() == "Rows per optimizer step."
+    size = 16 if method == "rec-interpreter" else 8
+    assert lines[lines.index(f"batch_size = {size}") + 1].strip() == "Rows per optimizer step."
 
 
 def test_every_preset_makes_a_config() -> None:

@@ -243,6 +243,21 @@ def test_options_out_of_range() -> None:
         LanguageRecommender(beams=3)
 
 
+def test_what_keeps_it_out_of_a_leaderboard(
+    options: dict[str, Any], splits: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from llm_rec import base
+
+    untitled = replace(splits, catalogue=replace(splits.catalogue, titles=("",) * 20))
+    assert LanguageRecommender(**options).unsuited(splits) is None
+    assert LanguageRecommender(**options).unsuited(untitled) == "it reads titles, and none of the 20 items has one"
+    monkeypatch.setattr(base, "smollm2_missing", lambda: "install it")
+    assert LanguageRecommender().unsuited(splits) == "install it"
+    assert LanguageRecommender(**options).unsuited(splits) is None  # another model
+
+
 def test_without_titles_it_refuses(options: dict[str, Any], splits: Any) -> None:
     from dataclasses import replace
 

@@ -70,6 +70,18 @@ def test_auto_follows_the_rows_to_be_ranked(letter_splits: Any, tiny_splits: Any
     assert torch.equal(hard, examples(tiny_splits, retriever, 50, negatives="retriever").candidates)
 
 
+def test_an_empty_history_gets_popular_items_and_taken_ones_go_last(letter_splits: Any, retriever: Any) -> None:
+    popular = torch.tensor(letter_splits.catalogue.popularity).argsort(descending=True, stable=True) + 1
+    assert retriever_shortlist(retriever, torch.zeros(1, 5, dtype=torch.long), 4)[0].tolist() == popular[:4].tolist()
+    history = torch.tensor([[0, 0, 3, 4, 5]])
+    scores = retriever.score(history)[0]
+    wanted = sorted(
+        (i for i in range(1, 21) if i not in (3, 4, 5)),
+        key=lambda i: (-float(scores[i - 1]), -letter_splits.catalogue.popularity[i - 1], i),
+    )
+    assert retriever_shortlist(retriever, history, 8)[0].tolist() == wanted[:8]
+
+
 def test_a_shortlist_that_is_too_long_is_refused(letter_splits: Any, retriever: Any) -> None:
     history = letter_splits.tensors("test").history[:2]
     with pytest.raises(ValueError, match=r"a shortlist of 18 besides a history of 5 needs more than .* 20 items"):

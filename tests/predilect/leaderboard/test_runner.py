@@ -159,6 +159,24 @@ def test_who_takes_part_without_being_named(
     assert found == {"quick": {"flat", "next"}, "default": {"flat", "next", "slow"}, "chosen": {"named", "flat"}}
 
 
+class Unsuited(Next):
+    name = "unsuited"
+
+    def unsuited(self, splits: Any) -> str | None:
+        return "it needs a ring" if splits.num_items == 20 else None
+
+
+def test_an_unsuited_model_is_left_out_unless_it_is_named(
+    run: Callable[..., Leaderboard], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(predilect.recommender, "entry_points", lambda group: [Entry(k) for k in (Flat, Unsuited)])
+    notes = Notes()
+    assert [m.name for m in run(notes).models] == ["flat"]
+    assert notes.notes == ["unsuited is left out: it needs a ring"]
+    named = run(output_dir=tmp_path / "named", models=("flat", "unsuited"))
+    assert {m.name for m in named.models} == {"flat", "unsuited"}
+
+
 def test_a_model_that_ranks_some_rows_is_compared_on_them(
     run: Callable[..., Leaderboard], monkeypatch: pytest.MonkeyPatch, tiny_splits: Any, tmp_path: Path
 ) -> None:

@@ -21,11 +21,13 @@ from llm_rec.prompting import Prompt, Prompter
 from llm_rec.rows import encoded_rows, in_batches, training_examples
 from llm_rec.training import AnswerCollator, AnswerRows, AnswerTrainer, answer_arguments, run_stage, stage_options
 from predilect.data.splits import SequenceSplits
+from predilect.modeling.causal_lm import SMOLLM2, smollm2_missing
 from predilect.recommender import Recommender, RecommenderConfig, recommender_class
 from predilect.tokenization import PromptSet
 
 SFT = "sft"
 _PARTS = "llm_rec.json"
+_NO_TITLES = "reads titles, and none of the {} items has one"
 
 
 class PromptedRecommender(Recommender):
@@ -116,6 +118,11 @@ class PromptedRecommender(Recommender):
         """Name of a soft token -> one vector per item id."""
         return None
 
+    def unsuited(self, splits: SequenceSplits) -> str | None:
+        if not splits.catalogue.has_titles:
+            return f"it {_NO_TITLES.format(splits.num_items)}"
+        return smollm2_missing() if self.config.model == SMOLLM2 else None
+
     # --- fitting ----------------------------------------------------------------------------------------------
 
     def fit(self, splits: SequenceSplits, *, output_dir: Path | None = None, resume: bool = False) -> Self:
@@ -130,7 +137,7 @@ class PromptedRecommender(Recommender):
                 return self.fit(splits, output_dir=Path(temporary))
         folder = Path(output_dir)
         if not splits.catalogue.has_titles:
-            raise ValueError(f"{self.name} reads titles, and none of the {splits.num_items} items has one")
+            raise ValueError(f"{self.name} {_NO_TITLES.format(splits.num_items)}")
         self._claim(folder, splits, resume=resume, stale=self.stages)
         self._catalogue = splits.catalogue
         self._retriever = self._fit_retriever(splits, folder / "retriever")

@@ -15,7 +15,7 @@ from llm_rec.config import CandidateConfig
 from llm_rec.injection import Injection, fit_injection
 from llm_rec.language_model import arithmetic
 from llm_rec.ranking import score_candidates
-from llm_rec.rows import Examples, retriever_shortlist, with_target
+from llm_rec.rows import Examples, ranked_items, retriever_shortlist, with_target
 from predilect.data.splits import SequenceSplits, row_tensors
 from predilect.recommender import RecommenderConfig
 
@@ -93,7 +93,7 @@ class CandidateRecommender(PromptedRecommender):
             items: (B, C) item ids; 0 where a row has fewer.
             scores: (B, C).
         """
-        order = self.retriever.score(histories).argsort(dim=1, descending=True, stable=True)
+        order = ranked_items(self.retriever, histories) - 1
         places = torch.empty_like(order).scatter_(1, order, torch.arange(order.shape[1]).expand_as(order))
         given = items > 0
         scores = scores.masked_fill(~given, -torch.inf)

@@ -16,10 +16,9 @@ from predilect.leaderboard.config import PROTOCOL, RUN, ProtocolConfig
 
 if TYPE_CHECKING:
     from predilect.data import SequenceSplits
-    from predilect.evaluation import Evaluation
-    from predilect.recommender import Recommender
 
-METHODS = ("language", "softmax-dpo", "llara", "bigrec")
+RECOMMENDER, INTERPRETER = "recommender.json", "interpreter.json"  # by which a finished folder is known
+METHODS = ("language", "softmax-dpo", "llara", "bigrec", "rec-interpreter")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -43,8 +42,8 @@ class SourceConfig(ProtocolConfig):
 class TrainConfig(SourceConfig):
     """One recommender, trained."""
 
-    method: Literal["language", "softmax-dpo", "llara", "bigrec"] | None = option(
-        "Which recommender; a preset brings its own.", panel=RUN, default=None
+    method: Literal["language", "softmax-dpo", "llara", "bigrec", "rec-interpreter"] | None = option(
+        "What to train; a preset brings its own.", panel=RUN, default=None
     )
     preset: str | None = option(
         "Settings of a paper or of a machine by name; see `predilect llm-rec presets`.", panel=RUN, default=None
@@ -80,27 +79,30 @@ class EvaluateConfig(SourceConfig):
 @app.command("train")
 @config_command(TrainConfig)
 def train(config: TrainConfig) -> None:
-    """Train a recommender, rank the test rows, keep it; `predilect recommend --model FOLDER` asks it."""
-    recommender = _recommender(config)
+    """Train a recommender, rank the test rows, keep it; `predilect recommend --model FOLDER` asks it.
+
+    With --method rec-interpreter: train the reader of a sequential recommender; `predilect llm-rec interpret` asks it.
+    """
+    model = _model(config)
     folder = config.output_dir
-    _claim(folder, config, recommender)
+    _claim(folder, config, model)
     from rich.console import Console
 
     console = Console()
     splits = _splits(config)
     console.print(splits.describe())
-    if not (folder / "recommender.json").is_file():
+    if not any((folder / name).is_file() for name in (RECOMMENDER, INTERPRETER)):
         from llm_rec.progress import StepBar
 
         with StepBar(console) as bar:
-            recommender.callbacks = (bar,)
-            recommender.fit(splits, output_dir=folder / "fit", resume=True)
-        recommender.save_pretrained(folder)
+            model.callbacks = (bar,)
+            model.fit(splits, output_dir=folder / "fit", resume=True)
+        model.save_pretrained(folder)
         shutil.rmtree(folder / "fit")
     else:
-        recommender = type(recommender).from_pretrained(folder)
-    _evaluate(recommender, splits, "test", config, folder / "evaluation", console)
-    console.print(f"recommender and results: {folder}")
+        model = type(model).from_pretrained(folder)
+    _evaluate(model, splits, "test", config, folder / "evaluation", console)
+    console.print(f"model and results: {folder}")
 
 
 @app.command("evaluate")
@@ -114,11 +116,41 @@ def evaluate(config: EvaluateConfig) -> None:
     from predilect.recommender import Recommender
 
     console = Console()
-    recommender = Recommender.from_pretrained(find_model(config.model))
+    if (config.model / INTERPRETER).is_file():
+        from llm_rec.interpreter import RecInterpreter
+
+        model: Any = RecInterpreter.from_pretrained(config.model)
+    else:
+        model = Recommender.from_pretrained(find_model(config.model))
     splits = _splits(config)
     console.print(splits.describe())
-    require_same_catalogue(recommender.catalogue, splits.catalogue)
-    _evaluate(recommender, splits, config.part, config, config.output_dir, console)
+    require_same_catalogue(model.catalogue, splits.catalogue)
+    _evaluate(model, splits, config.part, config, config.output_dir, console)
+
+
+@app.command("interpret")
+def interpret(
+    items: Annotated[list[str], typer.Argument(help="Titles or ids of what a person took, oldest first.")],
+    model: Annotated[Path, typer.Option(help="Folder of `train --method rec-interpreter`.")] = Path("runs/llm-rec"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """What a language model reads in a sequential recommender's representation of a history."""
+    from llm_rec.interpreter import RecInterpreter
+
+    interpreter = RecInterpreter.from_pretrained(model)
+    catalogue = interpreter.catalogue
+    found = interpreter.interpret(items)
+    told = {
+        "history": [catalogue.title(i) for i in catalogue.resolve(items)],
+        "text": found.text,
+        "recovered": [catalogue.title(i) for i in found.recovered],
+        "invented": [catalogue.title(i) for i in found.invented],
+    }
+    if as_json:
+        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        return
+    for name, value in told.items():
+        typer.echo(f"{name}: {value if isinstance(value, str) else '; '.join(value) or 'nothing'}")
 
 
 @app.command("presets")
@@ -136,20 +168,25 @@ def options(
     """Every option of a recommender that `--set` takes, with its default."""
     import dataclasses
 
-    from predilect.recommender import recommender_class
-
     if method not in METHODS:
         raise ValueError(f"there is no method {method!r}; there are {', '.join(METHODS)}")
-    kind: Any = recommender_class(method).config_class
+    kind: Any = _kind(method).config_class
     defaults = plain(kind())
     for field in dataclasses.fields(kind):
         typer.echo(f"{field.name} = {json.dumps(defaults[field.name])}\n    {field.metadata['help']}")
 
 
-def _recommender(config: TrainConfig) -> Recommender:
-    """The recommender that the preset, the file and the flags describe."""
-    from llm_rec.presets import read_preset
+def _kind(method: str) -> Any:
+    """The class of a method."""
+    from llm_rec.interpreter import RecInterpreter
     from predilect.recommender import recommender_class
+
+    return RecInterpreter if method == RecInterpreter.name else recommender_class(method)
+
+
+def _model(config: TrainConfig) -> Any:
+    """What the preset, the file and the flags describe."""
+    from llm_rec.presets import read_preset
 
     given: dict[str, Any] = {"seed": config.seed}
     method = config.method
@@ -160,20 +197,19 @@ def _recommender(config: TrainConfig) -> Recommender:
         method = preset["method"]
         given |= preset["set"]
     if method is None:
-        raise ValueError(f"which recommender? Give --method ({', '.join(METHODS)}) or --preset")
-    kind: Any = recommender_class(method)
+        raise ValueError(f"what to train? Give --method ({', '.join(METHODS)}) or --preset")
+    kind = _kind(method)
     settings = make_config(kind.config_class, {**given, **config.set}, source="--set")
-    recommender: Recommender = kind(settings.quick() if config.quick else settings)
-    return recommender
+    return kind(settings.quick() if config.quick else settings)
 
 
-def _claim(folder: Path, config: TrainConfig, recommender: Recommender) -> None:
+def _claim(folder: Path, config: TrainConfig, model: Any) -> None:
     """Refuse a folder in use unless the run says what to do with it."""
     from predilect.leaderboard.storage import differences, read_json, write_json
 
     ways = {"resume", "overwrite", "output_dir", "test_rows", "generate"}
     now = {
-        "recommender": {"name": recommender.name, **plain(recommender.config)},
+        "model": {"name": model.name, **plain(model.config)},
         "run": {key: value for key, value in plain(config).items() if key not in ways},
     }
     before = read_json(folder / "train.json")
@@ -210,41 +246,70 @@ def _splits(config: SourceConfig) -> SequenceSplits:
 
 
 def _evaluate(
-    recommender: Any,
+    model: Any,
     splits: SequenceSplits,
     part: str,
     config: TrainConfig | EvaluateConfig,
     folder: Path | None,
     console: Any,
 ) -> None:
+    """Measure, keep and print; an interpreter beside its controls."""
+    from llm_rec.interpreter import RecInterpreter
+
+    read = _read if isinstance(model, RecInterpreter) else _rank
+    for name, evaluation in read(model, splits, part, config).items():
+        if folder is not None:
+            evaluation.save(folder / name)
+        _print(console, name, evaluation)
+
+
+def _read(model: Any, splits: SequenceSplits, part: str, config: TrainConfig | EvaluateConfig) -> dict[str, Any]:
+    from llm_rec.interpreter import SYSTEMS
+    from llm_rec.interpreter import evaluate as evaluate_interpreter
+
+    found: dict[str, Any] = {}
+    for task in model.config.tasks:
+        systems = [s for s in SYSTEMS if not (task == "item" and s == "probe")]
+        results = evaluate_interpreter(
+            model,
+            splits,
+            part,
+            task=task,
+            systems=systems,
+            max_rows=config.test_rows,
+            bootstrap=config.bootstrap,
+            seed=config.seed,
+        )
+        found |= {f"{task}-{system}": result for system, result in results.items()}
+    return found
+
+
+def _rank(recommender: Any, splits: SequenceSplits, part: str, config: TrainConfig | EvaluateConfig) -> dict[str, Any]:
     from llm_rec.generate_protocol import evaluate_generation
     from predilect.evaluation import evaluate
 
     fixed = "candidates" if "candidates" in splits.part(part).column_names else config.protocol
     shared: dict[str, Any] = {"max_rows": config.test_rows, "bootstrap": config.bootstrap, "seed": config.seed}
-    found: dict[str, Evaluation] = {
+    found: dict[str, Any] = {
         fixed: evaluate(
             recommender, splits, part, protocol=fixed, mask_seen=config.mask_seen, batch_size=256, **shared
         )
     }
     if config.generate:
         found["generate"] = evaluate_generation(recommender, splits, part, **shared)
-    for protocol, evaluation in found.items():
-        if folder is not None:
-            evaluation.save(folder / protocol)
-        _print(console, evaluation)
+    return found
 
 
-def _print(console: Any, evaluation: Evaluation) -> None:
+def _print(console: Any, name: str, evaluation: Any) -> None:
     from rich.table import Table
 
-    metrics = evaluation.metrics
-    table = Table(title=f"{evaluation.recommender}, protocol {metrics['protocol']}", title_style="bold")
+    results = evaluation.results
+    table = Table(title=name, title_style="bold")
     for column in ("metric", "value", "95 % interval"):
         table.add_column(column, justify="left" if column == "metric" else "right")
-    for name, value in evaluation.results.items():
-        if isinstance(value, float) and not name.endswith(("_low", "_high")):
-            low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
-            table.add_row(name, f"{value:.4f}", f"{low:.4f} to {high:.4f}" if low is not None else "")
-    table.caption = f"{metrics['rows']:,} rows of {metrics['users']:,} users, {metrics['candidates']:,} items each"
+    for metric, value in results.items():
+        if isinstance(value, float) and not metric.endswith(("_low", "_high")):
+            low, high = results.get(f"{metric}_low"), results.get(f"{metric}_high")
+            table.add_row(metric, f"{value:.4f}", f"{low:.4f} to {high:.4f}" if low is not None else "")
+    table.caption = f"{results['rows']:,} rows of {results['users']:,} users"
     console.print(table)

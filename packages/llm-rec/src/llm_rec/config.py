@@ -72,7 +72,7 @@ class PromptedConfig(RecommenderConfig):
     max_tokens: int = option("Token positions of one forward pass in ranking.", panel=RANKING, default=8192)
 
     def __post_init__(self) -> None:
-        _at_least(
+        at_least(
             self,
             lora_rank=1,
             lora_alpha=1,
@@ -84,7 +84,7 @@ class PromptedConfig(RecommenderConfig):
             max_tokens=1,
         )
         if self.test_rows is not None:
-            _at_least(self, test_rows=2)
+            at_least(self, test_rows=2)
         if self.sft_epochs is not None and not self.sft_epochs > 0:
             raise ValueError(f"sft_epochs must be positive, or none (got {self.sft_epochs})")
         if not 0 <= self.lora_dropout < 1:
@@ -137,8 +137,8 @@ class CandidateConfig(PromptedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.num_candidates is not None:
-            _at_least(self, num_candidates=2)
-        _at_least(self, shortlist=2, inject_rows=2, candidate_orders=1)
+            at_least(self, num_candidates=2)
+        at_least(self, shortlist=2, inject_rows=2, candidate_orders=1)
 
     def quick(self) -> Self:
         return dataclasses.replace(super().quick(), inject_rows=8)
@@ -174,7 +174,7 @@ class LanguageRecommenderConfig(CandidateConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least(self, num_beams=1, preference_steps=0, num_negatives=1)
+        at_least(self, num_beams=1, preference_steps=0, num_negatives=1)
         if self.preference_epochs is not None and not self.preference_epochs > 0:
             raise ValueError(f"preference_epochs must be positive, or none (got {self.preference_epochs})")
         if not 0 < self.preference_learning_rate < float("inf"):
@@ -197,7 +197,8 @@ class LanguageRecommenderConfig(CandidateConfig):
         return dataclasses.replace(super().quick(), preference_steps=2 if some else 0, preference_epochs=None)
 
 
-def _at_least(config: Any, **lowest: int) -> None:
+def at_least(config: Any, **lowest: int) -> None:
+    """Raise ValueError where a named field of the config is below the given number."""
     for name, least in lowest.items():
         if getattr(config, name) < least:
             raise ValueError(f"{name} must be at least {least} (got {getattr(config, name)})")

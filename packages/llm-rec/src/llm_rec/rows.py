@@ -91,17 +91,28 @@ def _candidates(
 
 def retriever_shortlist(retriever: Recommender, history: Tensor, size: int) -> Tensor:
     """The `size` best items (B, size) for each history that it does not hold, best first."""
-    scores = retriever.score(history).clone()
-    if scores.shape[1] < size + history.shape[1]:
+    total = len(retriever.catalogue)
+    if total < size + history.shape[1]:
         raise ValueError(
             f"a shortlist of {size} besides a history of {history.shape[1]} needs more than the catalogue's "
-            f"{scores.shape[1]} items: lower shortlist (or num_candidates)"
+            f"{total} items: lower shortlist (or num_candidates)"
         )
-    rows = torch.arange(len(history))[:, None].expand_as(history)
-    taken = history > 0
-    scores[rows[taken], history[taken] - 1] = -torch.inf
-    # stable, so that equal scores give the same list on every machine
-    return scores.argsort(dim=1, descending=True, stable=True)[:, :size] + 1
+    items = ranked_items(retriever, history)
+    taken = torch.zeros(len(history), total + 1, dtype=torch.bool).scatter_(1, history, True).gather(1, items)
+    # taken items go behind all others, which keep their order
+    return items.gather(1, taken.long().argsort(dim=1, stable=True))[:, :size]
+
+
+def ranked_items(retriever: Recommender, history: Tensor) -> Tensor:
+    """All item ids (B, N), best first; equal scores by popularity, then by id.
+
+    A retriever that knows neighbours only gives an empty history nothing but equal scores.
+    """
+    scores = retriever.score(history)
+    popularity = torch.tensor(retriever.catalogue.popularity or [0] * scores.shape[1])
+    by_popularity = popularity.argsort(descending=True, stable=True)
+    order = scores[:, by_popularity].argsort(dim=1, descending=True, stable=True)
+    return by_popularity[order] + 1
 
 
 def with_target(shortlist: Tensor, target: Tensor) -> Tensor:

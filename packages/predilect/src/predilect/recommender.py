@@ -89,6 +89,13 @@ class Recommender(ABC):
         """Number of learned parameters; 0 for counting methods."""
         return 0
 
+    def unsuited(self, splits: SequenceSplits) -> str | None:
+        """Why this recommender cannot be fitted on these data or on this machine; None if it can.
+
+        A leaderboard leaves an unsuited recommender out, and says so, unless it was asked for by name.
+        """
+        return None
+
     @abstractmethod
     def fit(self, splits: SequenceSplits, *, output_dir: Path | None = None, resume: bool = False) -> Self:
         """Learn from `splits.train` (and select on `splits.validation`).

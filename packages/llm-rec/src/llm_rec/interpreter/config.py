@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal, Self
 
-from llm_rec.config import MODEL, PROMPT, TRAINING, _at_least
+from llm_rec.config import MODEL, PROMPT, TRAINING, at_least
 from llm_rec.interpreter.tasks import TASKS
 from predilect.configuration import option
 from predilect.recommender import RecommenderConfig
@@ -92,7 +92,7 @@ class RecInterpreterConfig(RecommenderConfig):
             fewest = min(len(TASKS[task].templates) for task in self.tasks)
             if not 0 <= self.template < fewest:
                 raise ValueError(f"template must be in 0..{fewest - 1} for these tasks (got {self.template})")
-        _at_least(
+        at_least(
             self,
             num_tokens=1,
             max_length=16,

