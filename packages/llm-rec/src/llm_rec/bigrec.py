@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from llm_rec.base import PromptedRecommender
-from llm_rec.config import RANKING, PromptedConfig
+from llm_rec.config import RANKING, TRAINING, PromptedConfig
 from llm_rec.grounding import Grounding, choose_gamma, inject
 from llm_rec.language_model import base_model, load_language_model, save_language_model, with_lora
 from predilect.configuration import option
@@ -23,15 +23,19 @@ from predilect.recommender import RecommenderConfig
 
 @dataclass
 class BIGRecConfig(PromptedConfig):
-    """BIGRec. The retriever's scores are the prior that is injected; popularity by default."""
+    """BIGRec. The retriever's scores are the prior that is injected; popularity by default.
 
+    A default leaderboard holds this recommender: the defaults are what a laptop can do while one waits.
+    """
+
+    sft_steps: int = option("Optimizer steps of supervised fine-tuning; 0: none.", panel=TRAINING, default=40)
     retriever: str = option(
         "Recommender whose scores are injected, such as popularity or sasrec.", panel=RANKING, default="popularity"
     )
     gamma: float | None = option(
         "Strength of the prior, 0 to 100; none: the best of 0..99 on validation rows.", panel=RANKING, default=None
     )
-    gamma_rows: int = option("Validation rows that gamma is chosen on.", panel=RANKING, default=200)
+    gamma_rows: int = option("Validation rows that gamma is chosen on.", panel=RANKING, default=100)
     cache_titles: bool = option("Keep the titles' embeddings in the cache folder.", panel=RANKING, default=True)
 
     def __post_init__(self) -> None:
@@ -54,6 +58,7 @@ class BIGRec(PromptedRecommender):
     """
 
     name = "bigrec"
+    runs_in: ClassVar[Literal["quick", "default", "chosen"]] = "default"  # the one that ranks a catalogue by itself
     config_class: ClassVar[type[RecommenderConfig]] = BIGRecConfig
 
     def __init__(self, config: RecommenderConfig | None = None, **options: Any) -> None:

@@ -45,7 +45,7 @@ class PromptedConfig(RecommenderConfig):
     max_length: int = option(
         "Longest prompt with one answer, in tokens; the oldest items go first.", panel=PROMPT, default=1024
     )
-    sft_steps: int = option("Optimizer steps of supervised fine-tuning; 0: none.", panel=TRAINING, default=60)
+    sft_steps: int = option("Optimizer steps of supervised fine-tuning; 0: none.", panel=TRAINING, default=150)
     sft_epochs: float | None = option(
         "Passes over the training rows, in place of sft_steps.", panel=TRAINING, default=None
     )

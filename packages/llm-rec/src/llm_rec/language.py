@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from datasets import Dataset
@@ -18,8 +18,9 @@ from llm_rec.generation import generate_titles
 from llm_rec.language_model import arithmetic, base_model, device, load_language_model, save_language_model, with_lora
 from llm_rec.ranking import score_catalogue
 from llm_rec.rows import in_batches
-from llm_rec.training import run_stage
+from llm_rec.training import run_stage, without_progress_bars
 from predilect.configuration import option
+from predilect.modeling.next_item import quiet
 from predilect.recommender import RecommenderConfig
 from predilect.tokenization import TitleTrie
 from pref_losses import PreferenceConfig, PreferenceTrainer
@@ -47,7 +48,6 @@ class LanguageRecommender(CandidateRecommender):
 
     name = "language"
     config_class: ClassVar[type[RecommenderConfig]] = LanguageRecommenderConfig
-    runs_in: ClassVar[Literal["quick", "default", "chosen"]] = "default"
     stages = (*CandidateRecommender.stages, PREFERENCE)
 
     @property
@@ -85,12 +85,13 @@ class LanguageRecommender(CandidateRecommender):
         data = Dataset.from_list([{new: row[old] for old, new in names.items()} for row in rows])
         options = self._stage_options(folder / PREFERENCE, steps, config.preference_learning_rate)
         options["gradient_checkpointing"] = options.pop("activation_checkpointing")
-        trainer = PreferenceTrainer(
-            self._model,
-            args=PreferenceConfig(**options, max_length=config.max_length, **config.objective),
-            train_dataset=data,
-            processing_class=self.prompter.tokenizer,
-        )
+        with quiet(), without_progress_bars():
+            trainer = PreferenceTrainer(
+                self._model,
+                args=PreferenceConfig(**options, max_length=config.max_length, **config.objective),
+                train_dataset=data,
+                processing_class=self.prompter.tokenizer,
+            )
         run_stage(trainer, self.callbacks)
         if "ref" in getattr(self._model, "peft_config", ()):
             self._model.delete_adapter("ref")
@@ -138,5 +139,4 @@ class SoftmaxDPORecommender(LanguageRecommender):
     """
 
     name = "softmax-dpo"
-    runs_in = "chosen"
     config_class = SoftmaxDPORecommenderConfig

@@ -68,7 +68,8 @@ def with_lora(model: Any, config: PromptedConfig) -> Any:
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, adapter)
+    with quiet():
+        return get_peft_model(model, adapter)
 
 
 def save_language_model(model: Any, tokenizer: Any, folder: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -90,8 +92,9 @@ class AnswerTrainer(Trainer):
         return 0
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        # `Trainer` would add its arguments as a pickle
-        self.model.save_pretrained(output_dir or self.args.output_dir, state_dict=state_dict)
+        # `Trainer` would add its arguments as a pickle; PEFT would ask the hub whether the vocabulary has grown
+        options = {"save_embedding_layers": False} if hasattr(self.model, "peft_config") else {}
+        self.model.save_pretrained(output_dir or self.args.output_dir, state_dict=state_dict, **options)
 
 
 def stage_options(
@@ -134,6 +137,18 @@ def stage_options(
 def answer_arguments(**options: Any) -> TrainingArguments:
     """`TrainingArguments` of an `AnswerTrainer`: what `stage_options` gives."""
     return TrainingArguments(**options, remove_unused_columns=False, dataloader_pin_memory=False)
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """No progress bars of datasets; what the user has set is put back."""
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bars()
 
 
 def run_stage(trainer: Trainer, callbacks: Sequence[TrainerCallback]) -> None:
