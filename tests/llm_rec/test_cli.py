@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
 from llm_rec import presets
@@ -72,10 +77,46 @@ def test_train_keeps_a_recommender_and_its_results(trained: Path) -> None:
     assert len(Recommender.from_pretrained(trained).recommend(["a", "b"], k=3)) == 3
 
 
-def test_the_core_command_recommends_with_it(trained: Path) -> None:
-    result = CliRunner().invoke(app, ["recommend", "a", "b", "--model", str(trained), "-k", "3", "--json"])
-    assert result.exit_code == 0, result.output
-    assert len(json.loads(result.stdout)["recommendations"]) == 3
+def test_a_new_process_recommends_the_same_for_a_typed_history(trained: Path) -> None:
+    command = [sys.executable, "-m", "predilect", "recommend", "a", "b", "--model", str(trained), "-k", "5", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    told = json.loads(done.stdout)["recommendations"]
+    here = Recommender.from_pretrained(trained).recommend(["a", "b"], k=5)
+    assert [r["title"] for r in told] == [r.title for r in here]
+    assert [r["score"] for r in told] == pytest.approx([r.score for r in here], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_model_of_one(run: Run, options: list[str], tmp_path: Path) -> None:
+    """Batches are spread over processes: the same rows in every optimizer step, and one folder at the end.
+
+    (The retriever is trained by two processes as well, with other dropout masks than by one: in text mode the language
+    model does not depend on it.)
+    """
+    options = [o.replace("retriever=popularity", "retriever=gru4rec") for o in options]
+    command = ["llm-rec", "train", "--method", "llara", *options, "--set", "inject=none", "--set", "mode=text"]
+    assert run(*command[1:], "--output-dir", tmp_path / "one").exit_code == 0
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "predilect",
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launch, *command, "--output-dir", str(tmp_path / "two")], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert not (tmp_path / "two" / "fit").exists()
+    one, two = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for key in one:
+        torch.testing.assert_close(one[key], two[key], atol=1e-5, rtol=1e-3)
+    assert len(Recommender.from_pretrained(tmp_path / "two").recommend(["a", "b"], k=3)) == 3
 
 
 def test_evaluate_gives_the_same_numbers(run: Run, trained: Path, options: list[str], tmp_path: Path) -> None:

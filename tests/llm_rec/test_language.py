@@ -237,8 +237,6 @@ def test_another_catalogue_is_refused(fitted: Any, tmp_path: Path) -> None:
 def test_options_out_of_range() -> None:
     with pytest.raises(ValueError, match=r"num_negatives must be below num_candidates.*20 and 20"):
         LanguageRecommender(num_candidates=20, num_negatives=20)
-    with pytest.raises(ValueError, match="batch_size must be a multiple"):
-        LanguageRecommender(batch_size=8, gradient_accumulation=3)
     with pytest.raises(TypeError, match="has no option beams"):
         LanguageRecommender(beams=3)
 

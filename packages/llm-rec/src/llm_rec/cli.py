@@ -83,13 +83,19 @@ def train(config: TrainConfig) -> None:
 
     With --method rec-interpreter: train the reader of a sequential recommender; `predilect llm-rec interpret` asks it.
     """
-    model = _model(config)
-    folder = config.output_dir
-    _claim(folder, config, model)
     from rich.console import Console
 
-    console = Console()
-    splits = _splits(config)
+    from predilect.processes import processes
+
+    state = processes()  # `accelerate launch -m predilect llm-rec train ...` spreads training over processes
+    console = Console(quiet=not state.is_main_process)
+    model = _model(config)
+    folder = config.output_dir
+    if state.is_main_process:
+        _claim(folder, config, model)
+    state.wait_for_everyone()
+    with state.main_process_first():
+        splits = _splits(config)
     console.print(splits.describe())
     if not any((folder / name).is_file() for name in (RECOMMENDER, INTERPRETER)):
         from llm_rec.progress import StepBar
@@ -97,10 +103,13 @@ def train(config: TrainConfig) -> None:
         with StepBar(console) as bar:
             model.callbacks = (bar,)
             model.fit(splits, output_dir=folder / "fit", resume=True)
-        model.save_pretrained(folder)
-        shutil.rmtree(folder / "fit")
+        if state.is_main_process:
+            model.save_pretrained(folder)
+            shutil.rmtree(folder / "fit")
     else:
         model = type(model).from_pretrained(folder)
+    if not state.is_main_process:
+        return
     _evaluate(model, splits, "test", config, folder / "evaluation", console)
     console.print(f"model and results: {folder}")
 

@@ -91,11 +91,6 @@ class PromptedConfig(RecommenderConfig):
             raise ValueError(f"lora_dropout must be in [0, 1) (got {self.lora_dropout})")
         if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"learning_rate must be a positive number (got {self.learning_rate})")
-        if self.batch_size % self.gradient_accumulation:
-            raise ValueError(
-                f"batch_size must be a multiple of gradient_accumulation (got {self.batch_size} and "
-                f"{self.gradient_accumulation})"
-            )
         if self.load_in_4bit and self.tuning == "full":
             raise ValueError("a quantised base cannot be trained in full: use tuning='lora', or load_in_4bit=False")
 

@@ -122,4 +122,5 @@ def load_language_model(folder: Path, config: PromptedConfig, *, trainable: bool
         raise ValueError(f"the base model {config.model} has not the weights of {about['name']!r}, saved in {folder}")
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable), tokenizer
+    with quiet():
+        return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable), tokenizer

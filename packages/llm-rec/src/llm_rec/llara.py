@@ -19,6 +19,7 @@ from llm_rec.language_model import base_model, compute_dtype, with_lora
 from llm_rec.training import AnswerCollator, AnswerRows, AnswerTrainer, answer_arguments
 from predilect.configuration import option
 from predilect.modeling import SoftTokenCausalLM
+from predilect.modeling.next_item import quiet
 from predilect.recommender import RecommenderConfig
 from predilect.recommenders import SequentialRecommender
 from predilect.tokenization import SoftTokens
@@ -193,9 +194,10 @@ class LLaRA(CandidateRecommender):
         self._item_vectors = item_vectors(self.backbone, bias=self.config.item_bias)
         full = self.config.tuning == "full"
         base = None if full else base_model(self.config)[0]
-        model = SoftTokenCausalLM.from_pretrained(
-            folder, base=base, dtype=torch.float32 if full else compute_dtype(self.config.dtype)
-        )
+        with quiet():
+            model = SoftTokenCausalLM.from_pretrained(
+                folder, base=base, dtype=torch.float32 if full else compute_dtype(self.config.dtype)
+            )
         return model, model.tokenizer
 
     def _parts(self, folder: Path) -> dict[str, Any]:

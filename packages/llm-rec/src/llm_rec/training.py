@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from predilect.modeling.next_item import quiet
+from predilect.processes import processes
 from predilect.tokenization import label_logps
 from pref_losses.align.storage import newest_checkpoint
 
@@ -110,11 +111,20 @@ def stage_options(
     gradient_checkpointing: bool,
     seed: int,
 ) -> dict[str, Any]:
-    """Fields of `TrainingArguments` (and of its subclasses) that every stage here shares."""
+    """Fields of `TrainingArguments` (and of its subclasses) that every stage here shares.
+
+    Raises:
+        ValueError: a batch that cannot be spread evenly over processes and parts.
+    """
+    parts = gradient_accumulation * processes().num_processes
+    if batch_size % parts:
+        raise ValueError(
+            f"batch_size must be a multiple of gradient_accumulation x processes (got {batch_size} and {parts})"
+        )
     return {
         "output_dir": str(folder),
         "max_steps": steps,
-        "per_device_train_batch_size": batch_size // gradient_accumulation,
+        "per_device_train_batch_size": batch_size // parts,
         "gradient_accumulation_steps": gradient_accumulation,
         "learning_rate": learning_rate,
         "weight_decay": weight_decay,

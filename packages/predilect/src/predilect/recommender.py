@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 from predilect.data.catalogue import Catalogue
+from predilect.processes import processes
 
 if TYPE_CHECKING:
     import torch
@@ -165,6 +166,12 @@ class Recommender(ABC):
             resume: continue the same run; otherwise what matches `stale` is removed.
             stale: names of the folders that a run leaves.
         """
+        state = processes()
+        if state.is_main_process:
+            self._claim_alone(folder, splits, resume, stale)
+        state.wait_for_everyone()
+
+    def _claim_alone(self, folder: Path, splits: SequenceSplits, resume: bool, stale: Sequence[str]) -> None:
         run = {
             "recommender": self.name,
             "config": dataclasses.asdict(self.config),

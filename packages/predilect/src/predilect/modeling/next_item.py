@@ -24,6 +24,7 @@ from transformers.utils import logging
 from predilect.data.splits import RowTensors, SequenceSplits
 from predilect.evaluation.ranking import rank_metric, target_ranks
 from predilect.modeling.sequential import SequentialModel
+from predilect.processes import processes
 
 METRIC = "ndcg@10"
 _STATE = "trainer_state.json"
@@ -57,12 +58,15 @@ def next_item_arguments(
     Args:
         output_dir: where checkpoints go.
         max_epochs: training ends here at the latest.
-        batch_size: rows per optimizer step, in training; evaluation uses 1024.
+        batch_size: rows per optimizer step, in training, over all processes; evaluation uses 1024.
         **options: any other field of `TrainingArguments`; wins over what is set here.
     """
+    count = processes().num_processes
+    if batch_size % count:
+        raise ValueError(f"batch_size must be a multiple of the {count} processes (got {batch_size})")
     defaults: dict[str, Any] = {
         "num_train_epochs": max_epochs,
-        "per_device_train_batch_size": batch_size,
+        "per_device_train_batch_size": batch_size // count,
         "per_device_eval_batch_size": 1024,
         "lr_scheduler_type": "constant",
         "max_grad_norm": 0.0,
@@ -78,6 +82,7 @@ def next_item_arguments(
         "dataloader_pin_memory": False,  # the data set lies in memory; pinning copies each batch once more
         "logging_nan_inf_filter": False,  # reads the loss back at every step
         "disable_tqdm": True,
+        "use_cpu": not torch.accelerator.is_available(),
         "report_to": [],
     }
     return TrainingArguments(output_dir=str(output_dir), **{**defaults, **options})
@@ -144,9 +149,12 @@ class NextItemTrainer(Trainer):
         folder = Path(self.args.output_dir)
         checkpoint = newest_checkpoint(folder) if resume_from_checkpoint else None
         keep = -1 if checkpoint is None else _step(checkpoint)
-        for other in folder.glob("checkpoint-*"):
-            if _step(other) > keep or checkpoint is None:
-                shutil.rmtree(other)
+        self.accelerator.wait_for_everyone()  # every process has chosen before one of them deletes
+        if self.is_world_process_zero():
+            for other in folder.glob("checkpoint-*"):
+                if _step(other) > keep or checkpoint is None:
+                    shutil.rmtree(other)
+        self.accelerator.wait_for_everyone()
         with quiet():
             if checkpoint is None:
                 return super().train(**kwargs)
