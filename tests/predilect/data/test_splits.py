@@ -206,3 +206,13 @@ def test_past_and_whole_of_users() -> None:
 def test_unknown_part() -> None:
     with pytest.raises(ValueError, match=r"got 'valid'"):
         ten_events().split("leave_one_out").part("valid")
+
+
+def test_no_rows_are_tensors_of_no_rows(tiny_splits) -> None:
+    from predilect.data.splits import row_tensors
+
+    rows = tiny_splits.with_candidates(5).test.select([])
+    tensors = row_tensors(rows, 4)
+    assert tensors.history.shape == (0, 4)
+    assert tensors.candidates is not None
+    assert len(tensors.candidates) == 0

@@ -88,3 +88,9 @@ def test_sasrec_knows_how_long_ago():
 def test_sasrec_refuses_heads_that_do_not_divide():
     with pytest.raises(ValueError, match="3 heads, hidden_size 64"):
         SASRecConfig(num_heads=3)
+
+
+@pytest.mark.parametrize("kind", [GRU4Rec, Caser, NextItNet, SASRec])
+def test_an_empty_batch_gives_an_empty_result(kind) -> None:
+    model = kind(kind.config_class(num_items=5, hidden_size=8, max_history=4)).eval()
+    assert model.scores(torch.zeros(0, 4, dtype=torch.long)).shape == (0, 5)

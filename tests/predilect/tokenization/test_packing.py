@@ -15,6 +15,7 @@ from predilect.tokenization import (
     SharedPrefixCollator,
     check_packable,
     completion_logps,
+    label_logps,
     pack_shared_prefix,
     shared_prefix_mask,
 )
@@ -294,6 +295,12 @@ def test_prompt_tuning_and_data_parallel_are_refused() -> None:
         check_packable(torch.nn.DataParallel(model))
     with pytest.raises(ValueError, match="PROMPT_TUNING adapter"):
         check_packable(get_peft_model(model, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)))
+    with pytest.raises(ValueError, match="shifts the positions of all labels"):
+        label_logps(
+            get_peft_model(model, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)),
+            torch.tensor([[-100, 5]]),
+            input_ids=torch.tensor([[4, 5]]),
+        )
 
 
 def test_a_head_that_is_not_called_is_reported() -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from predilect.tokenization import check_packable
+from predilect.tokenization import additive_mask, check_packable
 
 Ids = Sequence[int]
 Vectors = Mapping[str, Tensor | Sequence[Tensor]]
@@ -302,10 +302,7 @@ def _positions(mask: Tensor, depths: Tensor) -> Tensor:
 
 
 def _additive(model: Any, allowed: Tensor) -> Tensor:
-    """A bool mask (B, Q, K) as causal LMs take it: (B, 1, Q, K), 0 or a large negative number."""
-    dtype = model.get_input_embeddings().weight.dtype
-    blocked = max(torch.finfo(dtype).min, torch.finfo(torch.bfloat16).min)  # finite under autocast too
-    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(~allowed, blocked).unsqueeze(1)
+    return additive_mask(allowed, model.get_input_embeddings().weight.dtype)
 
 
 def _logps(logits: Tensor, source: Tensor, target: Tensor) -> Tensor:

@@ -169,7 +169,8 @@ def row_tensors(rows: Dataset, max_history: int) -> RowTensors:
     candidates = None
     if "candidates" in table.column_names:
         flat = table["candidates"].combine_chunks()
-        candidates = torch.from_numpy(np.asarray(flat.flatten()).astype(np.int64).reshape(len(lengths), -1))
+        size = len(flat.flatten()) // max(1, len(lengths))
+        candidates = torch.from_numpy(np.asarray(flat.flatten()).astype(np.int64).reshape(len(lengths), size))
     return RowTensors(
         torch.from_numpy(history),
         torch.from_numpy(column("target")),

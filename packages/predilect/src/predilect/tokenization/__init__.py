@@ -7,6 +7,7 @@ from predilect import _lazy
 if TYPE_CHECKING:
     from predilect.tokenization.packing import (
         SharedPrefixCollator,
+        additive_mask,
         check_packable,
         completion_logps,
         label_logps,
@@ -25,6 +26,7 @@ __all__ = [
     "SharedPrefixCollator",
     "SoftTokens",
     "TitleTrie",
+    "additive_mask",
     "check_packable",
     "completion_logps",
     "encode_answers",
@@ -37,6 +39,7 @@ __all__ = [
 _HOMES = {
     "packing": (
         "SharedPrefixCollator",
+        "additive_mask",
         "check_packable",
         "completion_logps",
         "label_logps",

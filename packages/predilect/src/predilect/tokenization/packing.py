@@ -161,10 +161,16 @@ def shared_prefix_mask(segment_ids: torch.Tensor, dtype: torch.dtype) -> torch.T
     places = torch.arange(length, device=segment_ids.device)
     allowed = ((key == 0) | (key == query)) & (key != _PADDING) & (places[None, :] <= places[:, None])
     allowed |= torch.eye(length, dtype=torch.bool, device=segment_ids.device)
-    # Finite in bfloat16 too, to which autocast may convert a float32 mask.
+    return additive_mask(allowed, dtype)
+
+
+def additive_mask(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Which position may look where, (B, Q, K) bool, as causal LMs take it: (B, 1, Q, K), 0 or very negative.
+
+    The number is finite in bfloat16 too, to which autocast may convert a float32 mask.
+    """
     blocked = max(torch.finfo(dtype).min, torch.finfo(torch.bfloat16).min)
-    mask = torch.zeros(allowed.shape, dtype=dtype, device=segment_ids.device)
-    return mask.masked_fill_(~allowed, blocked).unsqueeze(1)
+    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(~allowed, blocked).unsqueeze(1)
 
 
 def completion_logps(
@@ -230,8 +236,15 @@ def label_logps(model: torch.nn.Module, labels: torch.Tensor, **inputs: Any) -> 
         **inputs: of the model's forward: `input_ids`, `attention_mask`, ...
 
     Raises:
-        ValueError: the model does not apply its output head once per forward pass.
+        ValueError: the model does not apply its output head once per forward pass, or carries an adapter of virtual
+            tokens, which shift all positions.
     """
+    peft = getattr(_core(model), "active_peft_config", None)
+    if peft is not None and peft.is_prompt_learning:
+        raise ValueError(
+            f"a {peft.peft_type.value} adapter puts tokens of its own before the prompt, which shifts the positions "
+            "of all labels: use an adapter of weights such as LoRA"
+        )
     rows, columns = (labels[:, 1:] != IGNORE).nonzero(as_tuple=True)  # column t predicts the token at t + 1
     with _head_only_at(_core(model), rows, columns):
         logits = model(**inputs, use_cache=False).logits[0]
