@@ -1,0 +1,221 @@
+"""`DreamRec` as a `Recommender`: fit on splits, recommend for anyone, change the sampling without another training."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+from transformers import TrainerCallback, set_seed
+
+from predilect.configuration import option
+from predilect.data.splits import SequenceSplits
+from predilect.modeling.next_item import NextItemTrainer, next_item_arguments, quiet
+from predilect.recommender import Recommender, RecommenderConfig
+from predilect.recommenders.sequential import SequentialRecommenderConfig
+from seqrec_diffusion.collapse import item_table_metrics
+from seqrec_diffusion.configuration import DreamRecConfig, Sampling, check_model_options
+from seqrec_diffusion.modeling import DreamRecModel
+
+_MODEL = "model"
+NETWORK, DIFFUSION, LOSS, SAMPLING = "Network", "Diffusion", "Loss", "Sampling"
+
+
+@dataclass
+class DreamRecRecommenderConfig(SequentialRecommenderConfig):
+    """Options of `DreamRec`. Those of the panel Sampling may be changed after training: `DreamRec.set_sampling`."""
+
+    dropout: float = option("Dropout probability of the encoder, in [0, 1).", default=0.1)
+    max_epochs: int = option("Training ends after this many passes over the rows at the latest.", default=200)
+    patience: int = option("Training ends after this many epochs without a better validation ndcg@10.", default=20)
+    batch_size: int = option("Rows per optimizer step.", default=256)
+    learning_rate: float = option("Of AdamW, constant.", default=1e-3)
+    initializer_range: float = option(
+        "Standard deviation of the item embeddings at the start; that of the noise is 1.", panel=NETWORK, default=1.0
+    )
+    encoder: Literal["transformer", "sasrec", "gru4rec", "caser", "nextitnet"] = option(
+        "transformer: the paper's; or a backbone of the core.", panel=NETWORK, default="transformer"
+    )
+    encoder_options: dict[str, Any] = option("More options of the encoder's config.", panel=NETWORK, default={})
+    denoiser: Literal["mlp1", "mlp2", "residual"] = option("Network of the denoiser.", panel=NETWORK, default="mlp1")
+    timesteps: int = option("T, the number of diffusion steps.", panel=DIFFUSION, default=500)
+    schedule: Literal["linear", "cosine", "exp", "sqrt"] = option(
+        "Of the noise; linear needs some hundreds of steps.", panel=DIFFUSION, default="linear"
+    )
+    null_probability: float = option(
+        "Share of training rows whose state is replaced by the null state, in [0, 1).", panel=DIFFUSION, default=0.1
+    )
+    objective: Literal["diffusion", "softmax"] = option(
+        "softmax: the same encoder as a classifier, without diffusion; the control.", panel=LOSS, default="diffusion"
+    )
+    error: Literal["squared", "cosine"] = option("Error of the denoised item.", panel=LOSS, default="squared")
+    error_weight: float = option("Of that error.", panel=LOSS, default=1.0)
+    detach_target: bool = option("The error does not train the target's embedding.", panel=LOSS, default=False)
+    normalise_items: bool = option("Items have one length as targets and in scores.", panel=LOSS, default=False)
+    cross_entropy_weight: float = option(
+        "Of the softmax over all items of the denoised item's products.", panel=LOSS, default=0.0
+    )
+    temperature: float = option("Of that softmax, in units of sqrt(d).", panel=LOSS, default=1.0)
+    preference_weight: float = option(
+        "Of the preference of the target over the mean of the batch's other targets.", panel=LOSS, default=0.0
+    )
+    preference_scale: float = option("Of the difference of errors in it.", panel=LOSS, default=1.0)
+    sampler: Literal["ddpm", "ddim", "dpm-solver++"] = option(
+        "ddpm: the paper's, stochastic.", panel=SAMPLING, default="ddim"
+    )
+    steps: int | None = option("Of the sampler, at most T; none: T.", panel=SAMPLING, default=20)
+    guidance: float = option("w, at least 0; 0: conditional sampling.", panel=SAMPLING, default=2.0)
+    draws: int = option("Oracle items that are averaged.", panel=SAMPLING, default=1)
+    similarity: Literal["dot", "cosine"] = option("Of oracle and item.", panel=SAMPLING, default="dot")
+    sampling_seed: int = option("Of the noise of sampling.", panel=SAMPLING, default=0)
+    validation_steps: int = option(
+        "DDIM steps of the validation after each epoch, at most T.", panel=SAMPLING, default=10
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_model_options(self)
+        if self.validation_steps < 1:
+            raise ValueError(f"validation_steps must be at least 1 (got {self.validation_steps})")
+        if (self.steps or 0) > self.timesteps:
+            raise ValueError(f"steps must be at most timesteps, {self.timesteps} (got {self.steps})")
+        if self.objective == "diffusion" and self.guidance and not self.null_probability:
+            raise ValueError(f"guidance needs null_probability above 0 (got 0): set guidance=0, not {self.guidance}")
+        _ = self.sampling  # checks the rest
+
+    @property
+    def sampling(self) -> Sampling:
+        """The options of sampling."""
+        return Sampling(self.sampler, self.steps, self.guidance, self.draws, self.similarity, seed=self.sampling_seed)
+
+    @property
+    def validation_sampling(self) -> Sampling:
+        """Few deterministic steps with the same guidance and similarity."""
+        steps = min(self.validation_steps, self.timesteps)
+        return dataclasses.replace(self.sampling, sampler="ddim", steps=steps, draws=1)
+
+
+class DreamRecTrainer(NextItemTrainer):
+    """`NextItemTrainer` that watches the item table: `eval_items_variance`, `..._effective_rank`, `..._margin`."""
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """`ndcg@10` on the validation rows, and `item_table_metrics`."""
+        table = item_table_metrics(self.model.item_vectors)
+        watched = {f"{metric_key_prefix}_items_{name}": value for name, value in table.items()}
+        self.log(dict(watched))
+        return {**super().evaluate(eval_dataset, ignore_keys, metric_key_prefix), **watched}
+
+
+class DreamRec(Recommender):
+    """`DreamRecModel`, trained by the core's `NextItemTrainer`.
+
+    Validation after each epoch samples in few deterministic steps (`validation_steps`); the recommender itself samples
+    as the panel Sampling says, which `set_sampling` changes at any time.
+
+    Attributes:
+        callbacks: `transformers.TrainerCallback`s that `fit` calls, for example a progress bar.
+    """
+
+    name = "dreamrec"
+    runs_in: ClassVar[Literal["quick", "default", "chosen"]] = "chosen"  # up to 200 epochs
+    config_class: ClassVar[type[RecommenderConfig]] = DreamRecRecommenderConfig
+
+    def __init__(self, config: RecommenderConfig | None = None, **options: Any) -> None:
+        super().__init__(config, **options)
+        self.callbacks: Sequence[TrainerCallback] = ()
+        self._model: Any = None
+
+    @property
+    def model(self) -> Any:
+        """The trained `DreamRecModel`, in evaluation mode."""
+        if self._model is None:
+            raise RuntimeError(f"{self.name} is not fitted: call fit(splits) or from_pretrained(folder) first")
+        return self._model
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+
+    def set_sampling(self, **options: Any) -> Self:
+        """Sample differently from now on; nothing is trained again.
+
+        Args:
+            **options: `sampler`, `steps`, `guidance`, `draws`, `similarity`, `sampling_seed`.
+
+        Raises:
+            TypeError: another option.
+            ValueError: a value that is out of range.
+        """
+        known = ("sampler", "steps", "guidance", "draws", "similarity", "sampling_seed")
+        if unknown := sorted(set(options) - set(known)):
+            raise TypeError(f"{', '.join(unknown)} cannot be changed without training; {', '.join(known)} can")
+        self.config = dataclasses.replace(self.config, **options)
+        return self
+
+    def fit(self, splits: SequenceSplits, *, output_dir: Path | None = None, resume: bool = False) -> Self:
+        """Learn from `splits.train`; stop early on `ndcg@10` of `splits.validation`.
+
+        Raises:
+            ValueError: `resume` where `output_dir` holds a run with other options or other data.
+        """
+        if output_dir is None:
+            with tempfile.TemporaryDirectory() as folder:
+                return self.fit(splits, output_dir=Path(folder))
+        self._claim(Path(output_dir), splits, resume=resume)
+        set_seed(self.config.seed)
+        model: Any = DreamRecModel(self._model_config(splits))
+        model.sampling = self.config.validation_sampling
+        arguments = next_item_arguments(
+            output_dir,
+            max_epochs=self.config.max_epochs,
+            batch_size=self.config.batch_size,
+            learning_rate=self.config.learning_rate,
+            weight_decay=self.config.weight_decay,
+            seed=self.config.seed,
+            data_seed=self.config.seed,
+        )
+        trainer = DreamRecTrainer(model, arguments, splits, patience=self.config.patience, callbacks=self.callbacks)
+        trainer.train(resume_from_checkpoint=resume)
+        self._model, self._catalogue = model.eval(), splits.catalogue
+        return self
+
+    @torch.inference_mode()
+    def score(self, histories: Tensor, candidates: Tensor | None = None) -> Tensor:
+        device = self.model.device
+        chosen = None if candidates is None else candidates.to(device)
+        scores: Tensor = self.model.scores(histories.to(device), self.config.sampling, candidates=chosen)
+        return scores.float().to(histories.device)
+
+    def oracle_embeddings(self, histories: Tensor) -> Tensor:
+        """The generated items (B, d), in the space of `model.item_vectors`.
+
+        Args:
+            histories: (B, L) item ids, oldest first, padded with 0 on the left.
+
+        Raises:
+            ValueError: the objective is softmax, which generates none.
+        """
+        oracle: Tensor = self.model.oracle(histories.to(self.model.device), self.config.sampling)
+        return oracle.float().to(histories.device)
+
+    def _model_config(self, splits: SequenceSplits) -> DreamRecConfig:
+        known = DreamRecConfig.__dataclass_fields__
+        shared = {name: value for name, value in dataclasses.asdict(self.config).items() if name in known}
+        return DreamRecConfig(num_items=splits.num_items, max_history=splits.protocol["max_history"], **shared)
+
+    def _save(self, folder: Path) -> None:
+        with quiet():
+            self.model.save_pretrained(folder / _MODEL)
+
+    def _load(self, folder: Path) -> None:
+        if not (folder / _MODEL).is_dir():
+            raise FileNotFoundError(f"no folder {_MODEL!r} in {folder}: it is incomplete, save the recommender again")
+        with quiet():
+            self._model = DreamRecModel.from_pretrained(folder / _MODEL).eval()
