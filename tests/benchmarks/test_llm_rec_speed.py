@@ -22,6 +22,7 @@ def test_quick_run_writes_every_case(tmp_path: Path) -> None:
         ("20 candidates ranked", "published procedure", 0.8),
         ("20 candidates ranked", "published procedure", 0.8),
         ("one title by greedy search", "published procedure", 1.3),
+        ("one title by greedy search", "published procedure", 1.3),
         ("72 films ranked for one person", "one row per film (72 timed", 10),
         ("72 films ranked for one person", "one row per film (72 timed", 10),
         ("72 films", "every title computed by itself", 1),
