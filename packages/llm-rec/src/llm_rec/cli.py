@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from predilect.cli.options import config_command
+from predilect.cli.output import claim_output
 from predilect.configuration import make_config, option, plain
 from predilect.leaderboard.config import PROTOCOL, RUN, ProtocolConfig
 
@@ -92,7 +93,7 @@ def train(config: TrainConfig) -> None:
     model = _model(config)
     folder = config.output_dir
     if state.is_main_process:
-        _claim(folder, config, model)
+        claim_output(folder, _run(config, model), resume=config.resume, overwrite=config.overwrite)
     state.wait_for_everyone()
     with state.main_process_first():
         splits = _splits(config)
@@ -212,32 +213,13 @@ def _model(config: TrainConfig) -> Any:
     return kind(settings.quick() if config.quick else settings)
 
 
-def _claim(folder: Path, config: TrainConfig, model: Any) -> None:
-    """Refuse a folder in use unless the run says what to do with it."""
-    from predilect.leaderboard.storage import differences, read_json, write_json
-
+def _run(config: TrainConfig, model: Any) -> dict[str, Any]:
+    """All that the result depends on."""
     ways = {"resume", "overwrite", "output_dir", "test_rows", "generate"}
-    now = {
+    return {
         "model": {"name": model.name, **plain(model.config)},
         "run": {key: value for key, value in plain(config).items() if key not in ways},
     }
-    before = read_json(folder / "train.json")
-    in_use = folder.is_dir() and any(folder.iterdir())
-    if in_use and before is None:
-        raise ValueError(f"{folder} is not empty and was not written by this command: choose another --output-dir")
-    if in_use and config.overwrite:
-        shutil.rmtree(folder)
-    elif in_use and not config.resume:
-        raise ValueError(
-            f"{folder} is not empty: continue that run with --resume, choose another --output-dir, or throw it away "
-            "with --overwrite"
-        )
-    elif before is not None and (told := differences(before, now)):
-        raise ValueError(
-            f"{folder} holds another run ({'; '.join(told)}), which cannot be resumed with these options: restore "
-            "them, choose another --output-dir, or throw it away with --overwrite"
-        )
-    write_json(folder / "train.json", now)
 
 
 def _splits(config: SourceConfig) -> SequenceSplits:

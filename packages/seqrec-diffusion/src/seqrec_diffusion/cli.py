@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from predilect.cli.options import config_command
+from predilect.cli.output import claim_output
 from predilect.configuration import make_config, option, plain
 from predilect.leaderboard.config import PROTOCOL, RUN, ProtocolConfig
 
@@ -99,7 +100,7 @@ def train(config: TrainConfig) -> None:
     recommender = _recommender(config)
     folder = config.output_dir
     if state.is_main_process:
-        _claim(folder, _fingerprint(config, recommender), resume=config.resume, overwrite=config.overwrite)
+        claim_output(folder, _fingerprint(config, recommender), resume=config.resume, overwrite=config.overwrite)
     state.wait_for_everyone()
     with state.main_process_first():
         splits = prepare(config)
@@ -233,29 +234,6 @@ def _fingerprint(config: TrainConfig, recommender: Any) -> dict[str, Any]:
         "model": {"name": recommender.name, **plain(recommender.config)},
         "run": {key: value for key, value in plain(config).items() if key not in ways},
     }
-
-
-def _claim(folder: Path, now: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
-    """Refuse a folder in use unless the run says what to do with it."""
-    from predilect.leaderboard.storage import differences, read_json, write_json
-
-    before = read_json(folder / "train.json")
-    in_use = folder.is_dir() and any(folder.iterdir())
-    if in_use and before is None:
-        raise ValueError(f"{folder} is not empty and was not written by this command: choose another --output-dir")
-    if in_use and overwrite:
-        shutil.rmtree(folder)
-    elif in_use and not resume:
-        raise ValueError(
-            f"{folder} is not empty: continue that run with --resume, choose another --output-dir, or throw it away "
-            "with --overwrite"
-        )
-    elif before is not None and (told := differences(before, now)):
-        raise ValueError(
-            f"{folder} holds another run ({'; '.join(told)}), which cannot be resumed with these options: restore "
-            "them, choose another --output-dir, or throw it away with --overwrite"
-        )
-    write_json(folder / "train.json", now)
 
 
 def _samplings(recommender: Any, config: EvaluateConfig) -> list[dict[str, Any]]:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
-from transformers import TrainerCallback, set_seed
 
 from predilect.configuration import option
 from predilect.data.splits import SequenceSplits
-from predilect.modeling.next_item import NextItemTrainer, next_item_arguments, quiet
-from predilect.recommender import Recommender, RecommenderConfig
-from predilect.recommenders.sequential import SequentialRecommenderConfig
+from predilect.modeling.next_item import NextItemTrainer
+from predilect.recommender import RecommenderConfig
+from predilect.recommenders.sequential import NextItemRecommender, SequentialRecommenderConfig
 from seqrec_diffusion.collapse import item_table_metrics
-from seqrec_diffusion.configuration import DreamRecConfig, Sampling, check_model_options
+from seqrec_diffusion.configuration import Sampling, check_model_options
 from seqrec_diffusion.modeling import DreamRecModel
 
 _MODEL = "model"
@@ -113,35 +109,18 @@ class DreamRecTrainer(NextItemTrainer):
         return {**super().evaluate(eval_dataset, ignore_keys, metric_key_prefix), **watched}
 
 
-class DreamRec(Recommender):
+class DreamRec(NextItemRecommender):
     """`DreamRecModel`, trained by the core's `NextItemTrainer`.
 
     Validation after each epoch samples in few deterministic steps (`validation_steps`); the recommender itself samples
     as the panel Sampling says, which `set_sampling` changes at any time.
-
-    Attributes:
-        callbacks: `transformers.TrainerCallback`s that `fit` calls, for example a progress bar.
     """
 
     name = "dreamrec"
     runs_in: ClassVar[Literal["quick", "default", "chosen"]] = "chosen"  # up to 200 epochs
     config_class: ClassVar[type[RecommenderConfig]] = DreamRecRecommenderConfig
-
-    def __init__(self, config: RecommenderConfig | None = None, **options: Any) -> None:
-        super().__init__(config, **options)
-        self.callbacks: Sequence[TrainerCallback] = ()
-        self._model: Any = None
-
-    @property
-    def model(self) -> Any:
-        """The trained `DreamRecModel`, in evaluation mode."""
-        if self._model is None:
-            raise RuntimeError(f"{self.name} is not fitted: call fit(splits) or from_pretrained(folder) first")
-        return self._model
-
-    @property
-    def num_parameters(self) -> int:
-        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+    model_class = DreamRecModel
+    trainer_class = DreamRecTrainer
 
     def set_sampling(self, **options: Any) -> Self:
         """Sample differently from now on; nothing is trained again.
@@ -157,33 +136,6 @@ class DreamRec(Recommender):
         if unknown := sorted(set(options) - set(known)):
             raise TypeError(f"{', '.join(unknown)} cannot be changed without training; {', '.join(known)} can")
         self.config = dataclasses.replace(self.config, **options)
-        return self
-
-    def fit(self, splits: SequenceSplits, *, output_dir: Path | None = None, resume: bool = False) -> Self:
-        """Learn from `splits.train`; stop early on `ndcg@10` of `splits.validation`.
-
-        Raises:
-            ValueError: `resume` where `output_dir` holds a run with other options or other data.
-        """
-        if output_dir is None:
-            with tempfile.TemporaryDirectory() as folder:
-                return self.fit(splits, output_dir=Path(folder))
-        self._claim(Path(output_dir), splits, resume=resume)
-        set_seed(self.config.seed)
-        model: Any = DreamRecModel(self._model_config(splits))
-        model.sampling = self.config.validation_sampling
-        arguments = next_item_arguments(
-            output_dir,
-            max_epochs=self.config.max_epochs,
-            batch_size=self.config.batch_size,
-            learning_rate=self.config.learning_rate,
-            weight_decay=self.config.weight_decay,
-            seed=self.config.seed,
-            data_seed=self.config.seed,
-        )
-        trainer = DreamRecTrainer(model, arguments, splits, patience=self.config.patience, callbacks=self.callbacks)
-        trainer.train(resume_from_checkpoint=resume)
-        self._model, self._catalogue = model.eval(), splits.catalogue
         return self
 
     @torch.inference_mode()
@@ -205,17 +157,7 @@ class DreamRec(Recommender):
         oracle: Tensor = self.model.oracle(histories.to(self.model.device), self.config.sampling)
         return oracle.float().to(histories.device)
 
-    def _model_config(self, splits: SequenceSplits) -> DreamRecConfig:
-        known = DreamRecConfig.__dataclass_fields__
-        shared = {name: value for name, value in dataclasses.asdict(self.config).items() if name in known}
-        return DreamRecConfig(num_items=splits.num_items, max_history=splits.protocol["max_history"], **shared)
-
-    def _save(self, folder: Path) -> None:
-        with quiet():
-            self.model.save_pretrained(folder / _MODEL)
-
-    def _load(self, folder: Path) -> None:
-        if not (folder / _MODEL).is_dir():
-            raise FileNotFoundError(f"no folder {_MODEL!r} in {folder}: it is incomplete, save the recommender again")
-        with quiet():
-            self._model = DreamRecModel.from_pretrained(folder / _MODEL).eval()
+    def _new_model(self, splits: SequenceSplits) -> Any:
+        model = super()._new_model(splits)
+        model.sampling = self.config.validation_sampling
+        return model

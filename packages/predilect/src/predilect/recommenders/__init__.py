@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from predilect.recommenders.item_knn import ItemKNN as ItemKNN
     from predilect.recommenders.sequential import CaserRecommender as CaserRecommender
     from predilect.recommenders.sequential import GRU4RecRecommender as GRU4RecRecommender
+    from predilect.recommenders.sequential import NextItemRecommender as NextItemRecommender
     from predilect.recommenders.sequential import NextItNetRecommender as NextItNetRecommender
     from predilect.recommenders.sequential import SASRecRecommender as SASRecRecommender
     from predilect.recommenders.sequential import SequentialRecommender as SequentialRecommender
@@ -21,6 +22,7 @@ _NAMES = {
     "CaserRecommender": "predilect.recommenders.sequential",
     "GRU4RecRecommender": "predilect.recommenders.sequential",
     "ItemKNN": "predilect.recommenders.item_knn",
+    "NextItemRecommender": "predilect.recommenders.sequential",
     "NextItNetRecommender": "predilect.recommenders.sequential",
     "Popularity": "predilect.recommenders.baselines",
     "Random": "predilect.recommenders.baselines",
@@ -34,6 +36,7 @@ __all__ = [
     "GRU4RecRecommender",
     "ItemKNN",
     "NextItNetRecommender",
+    "NextItemRecommender",
     "Popularity",
     "Random",
     "RecentPopularity",

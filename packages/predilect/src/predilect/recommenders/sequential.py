@@ -55,33 +55,34 @@ class SequentialRecommenderConfig(RecommenderConfig):
         return dataclasses.replace(self, max_epochs=1)
 
 
-class SequentialRecommender(Recommender):
-    """A backbone trained by `NextItemTrainer`.
+class NextItemRecommender(Recommender):
+    """A model trained by a `NextItemTrainer`: fit, resume, save, load. How it scores is the subclass's.
 
-    A subclass sets `model_class`; options of its config that the backbone's config has too go there by name.
+    A subclass sets `model_class`; options of its config that the model's config has too go there by name.
 
     Attributes:
         callbacks: `transformers.TrainerCallback`s that `fit` calls, for example a progress bar.
     """
 
-    config_class = SequentialRecommenderConfig
-    model_class: ClassVar[type[SequentialModel]]
+    config_class: ClassVar[type[RecommenderConfig]] = SequentialRecommenderConfig
+    model_class: ClassVar[Any]
+    trainer_class: ClassVar[type[NextItemTrainer]] = NextItemTrainer
 
     def __init__(self, config: RecommenderConfig | None = None, **options: Any) -> None:
         super().__init__(config, **options)
         self.callbacks: Sequence[TrainerCallback] = ()
-        self._model: SequentialModel | None = None
+        self._model: Any = None
 
     @property
-    def model(self) -> SequentialModel:
-        """The trained backbone, in evaluation mode."""
+    def model(self) -> Any:
+        """The trained model, in evaluation mode."""
         if self._model is None:
             raise RuntimeError(f"{self.name} is not fitted: call fit(splits) or from_pretrained(folder) first")
         return self._model
 
     @property
     def num_parameters(self) -> int:
-        return sum(p.numel() for p in self.model.parameters())
+        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
     def fit(self, splits: SequenceSplits, *, output_dir: Path | None = None, resume: bool = False) -> Self:
         """Learn from `splits.train`; stop early on `ndcg@10` of `splits.validation`.
@@ -94,7 +95,7 @@ class SequentialRecommender(Recommender):
                 return self.fit(splits, output_dir=Path(folder))
         self._claim(Path(output_dir), splits, resume=resume)
         set_seed(self.config.seed)
-        model = self.model_class(self._model_config(splits))
+        model = self._new_model(splits)
         arguments = next_item_arguments(
             output_dir,
             max_epochs=self.config.max_epochs,
@@ -104,21 +105,17 @@ class SequentialRecommender(Recommender):
             seed=self.config.seed,
             data_seed=self.config.seed,
         )
-        trainer = NextItemTrainer(model, arguments, splits, patience=self.config.patience, callbacks=self.callbacks)
+        trainer = self.trainer_class(model, arguments, splits, patience=self.config.patience, callbacks=self.callbacks)
         trainer.train(resume_from_checkpoint=resume)
         self._model, self._catalogue = model.eval(), splits.catalogue
         return self
 
-    @torch.inference_mode()
-    def score(self, histories: Tensor, candidates: Tensor | None = None) -> Tensor:
-        scores = self.model.scores(histories.to(self.model.device)).float()
-        return choose(scores.to(histories.device), candidates)
-
-    def _model_config(self, splits: SequenceSplits) -> Any:
+    def _new_model(self, splits: SequenceSplits) -> Any:
         kind: Any = self.model_class.config_class
         known = {f.name for f in dataclasses.fields(kind)}
         shared = {name: value for name, value in dataclasses.asdict(self.config).items() if name in known}
-        return kind(num_items=splits.num_items, max_history=splits.protocol["max_history"], **shared)
+        config = kind(num_items=splits.num_items, max_history=splits.protocol["max_history"], **shared)
+        return self.model_class(config)
 
     def _save(self, folder: Path) -> None:
         with quiet():
@@ -129,6 +126,23 @@ class SequentialRecommender(Recommender):
             raise FileNotFoundError(f"no folder {_MODEL!r} in {folder}: it is incomplete, save the recommender again")
         with quiet():
             self._model = self.model_class.from_pretrained(folder / _MODEL).eval()
+
+
+class SequentialRecommender(NextItemRecommender):
+    """A backbone of the core, which scores all items by its state's products with their embeddings."""
+
+    model_class: ClassVar[type[SequentialModel]]
+
+    @property
+    def model(self) -> SequentialModel:
+        """The trained backbone, in evaluation mode."""
+        backbone: SequentialModel = super().model
+        return backbone
+
+    @torch.inference_mode()
+    def score(self, histories: Tensor, candidates: Tensor | None = None) -> Tensor:
+        scores = self.model.scores(histories.to(self.model.device)).float()
+        return choose(scores.to(histories.device), candidates)
 
 
 @dataclass
