@@ -56,6 +56,16 @@ def test_ddpm_equals_the_published_procedure(denoiser, schedule):
     torch.testing.assert_close(ours, paper_oracle(model, HISTORY, 2.0, 3), rtol=1e-2, atol=2e-3)
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_normalised_items_are_generated_at_their_length(sampler):
+    """Every prediction, and so the last, lies where the items are: the loss does not teach its length."""
+    model = make(normalise_items=True, error="cosine", cross_entropy_weight=1.0)
+    lengths = model.oracle(HISTORY, Sampling(sampler, 10, guidance=1.5)).norm(dim=1)
+    torch.testing.assert_close(lengths, torch.full((4,), 8**0.5), rtol=1e-3, atol=1e-3)
+    free = make(error="cosine", cross_entropy_weight=1.0)
+    assert not torch.allclose(free.oracle(HISTORY, Sampling(sampler, 10, guidance=1.5)).norm(dim=1), lengths, rtol=0.1)
+
+
 def test_scores_are_products_with_the_oracle():
     model = make()
     oracle, items = model.oracle(HISTORY, FAST), model.encoder.item_embeddings[1:]

@@ -261,7 +261,12 @@ class DreamRecModel(PreTrainedModel):
     def _sample(self, history: Tensor, sampling: Sampling) -> Tensor:
         config = self.config
         plan = sampler_plan(sampling.sampler, config.schedule, config.timesteps, sampling.steps)
-        denoise = self.denoiser.guided(self.states(history), self.null_state, sampling.guidance, plan.timesteps)
+        guided = self.denoiser.guided(self.states(history), self.null_state, sampling.guidance, plan.timesteps)
+
+        def denoise(noisy: Tensor, step: int) -> Tensor:
+            # Cosine error and cross-entropy leave the length of the prediction free, the sampler mixes it with noise.
+            return self._as_targets(guided(noisy, step))
+
         total = torch.zeros(len(history), config.hidden_size, device=history.device)
         for draw in range(sampling.draws):
             keys = row_keys(history, sampling.seed, draw)
