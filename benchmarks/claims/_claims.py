@@ -35,7 +35,7 @@ import torch
 from benchmarks import _preferences as shared
 from benchmarks.speed._results import hardware
 from datasets import Dataset, disable_progress_bars
-from peft import get_peft_model
+from peft import LoraConfig, get_peft_model
 from transformers import PrinterCallback
 
 from predilect.modeling import load_causal_lm
@@ -48,6 +48,8 @@ WORK = Path("runs") / "claims"
 BATCH = 8
 LEARNING_RATES = (1e-4, 3e-4, 1e-3)
 SFT_RATE = 2e-4
+ATTENTION = "eager"  # on a processor its backward pass is the faster one
+ADAPTED = "LoRA on the upper half of the layers"
 MAX_LENGTH = 256  # prompts are cut at their beginning, in every part of the data alike
 
 Row = dict[str, Any]
@@ -151,6 +153,7 @@ def stage(data: Data, seed: int, given: Options) -> Stage:
     if not (folder / "done").is_file():
         print(f"SFT stage of seed {seed}", flush=True)
         model, tokenizer = shared.language_model(quick=given.quick)
+        model.set_attn_implementation(ATTENTION)
         parts = _split(data, tokenizer, seed, given.quick)
         model = sft(model, parts["sft"], tokenizer.pad_token_id, seed, given.quick)
         for name in names:
@@ -186,10 +189,22 @@ def _split(data: Data, tokenizer: Any, seed: int, quick: bool) -> dict[str, list
     }
 
 
+def adapter(model: Any) -> LoraConfig:
+    """LoRA on the linear layers of the upper half: no gradient flows through the lower one, half the backward pass."""
+    layers = model.config.num_hidden_layers
+    return LoraConfig(
+        r=8,
+        lora_alpha=16,
+        target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+        layers_to_transform=list(range(layers // 2, layers)),
+        task_type="CAUSAL_LM",
+    )
+
+
 def sft(model: Any, rows: list[Row], pad_token_id: int, seed: int, quick: bool) -> Any:
     """One epoch on the chosen answers, with an adapter that is merged at the end."""
     torch.manual_seed(seed)
-    adapted = get_peft_model(model, shared.lora()).to(shared.DEVICE).train()
+    adapted = get_peft_model(model, adapter(model)).to(shared.DEVICE).train()
     optimizer = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=SFT_RATE)
     collate = PreferenceCollator(pad_token_id, share_prefix=False)
     order = np.random.default_rng(seed).permutation(len(rows))
@@ -270,7 +285,7 @@ def run(study: Study, one: Run, given: Options, *, part: str) -> dict[str, Any]:
     if (negatives := options.pop("negatives", None)) is not None:
         rows = [use_rejected(row, range(negatives)) for row in rows]
     rows = [row | {"row": i} for i, row in enumerate(_in_batches(rows, one.seed))]
-    model, tokenizer = load_causal_lm(ready.model)
+    model, tokenizer = load_causal_lm(ready.model, attn_implementation=ATTENTION)
     with tempfile.TemporaryDirectory() as folder:
         args = PreferenceConfig(
             **shared.trainer_options(folder, quick=given.quick, learning_rate=one.rate, seed=one.seed),
@@ -287,7 +302,7 @@ def run(study: Study, one: Run, given: Options, *, part: str) -> dict[str, Any]:
             args=args,
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
-            peft_config=shared.lora(),
+            peft_config=adapter(model),
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
@@ -309,7 +324,7 @@ def run(study: Study, one: Run, given: Options, *, part: str) -> dict[str, Any]:
 def _in_batches(rows: list[Row], seed: int) -> list[Row]:
     """Batches of similar length, so that little is padded, in random order."""
     rng = np.random.default_rng((seed, 8))
-    order = sorted(rng.permutation(len(rows)).tolist(), key=lambda i: len(rows[i]["prompt_ids"]))
+    order = sorted(rng.permutation(len(rows)).tolist(), key=lambda i: _length(rows[i]))
     batches = [order[start : start + BATCH] for start in range(0, len(rows), BATCH)]
     return [rows[i] for number in rng.permutation(len(batches)) for i in batches[number]]
 
@@ -436,7 +451,7 @@ def main(study: Study) -> None:
             **{p: version(p) for p in ("predilect", "pref-losses", "torch", "trl", "transformers", "peft")},
         },
         "data": f"{study.data.words}; rows: {', '.join(f'{n} {part}' for part, n in sizes.items())}; "
-        f"SmolLM2-135M-Instruct in {shared.DTYPE}, LoRA, one epoch, batches of {BATCH}; learning rate {rate:g}",
+        f"SmolLM2-135M-Instruct in {shared.DTYPE}, {ADAPTED}, one epoch, batches of {BATCH}; learning rate {rate:g}",
         "seeds": list(range(seeds(study, given))),
         **summarise(study, found),
     }
@@ -463,7 +478,7 @@ def _options(study: Study) -> Options:
 
 def _recipe(data: Data, given: Options) -> list[Any]:
     """What a kept stage or run depends on beside its own options: another recipe, another file."""
-    return [data.name, *data.sizes, data.longest, MAX_LENGTH, SFT_RATE, BATCH, given.quick]
+    return [data.name, *data.sizes, data.longest, MAX_LENGTH, SFT_RATE, BATCH, ADAPTED, given.quick]
 
 
 def _length(row: Row) -> int:

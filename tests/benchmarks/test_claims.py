@@ -123,7 +123,7 @@ def test_a_flip_exchanges_answers_and_reference_and_takes_more_at_a_larger_share
 
 
 def test_batches_hold_every_row_once_and_similar_lengths(claims: Any) -> None:
-    rows = [{"id": i, "prompt_ids": [0] * (i * 7 % 40)} for i in range(40)]
+    rows = [{"id": i, "prompt_ids": [0] * (i * 7 % 40), "chosen_ids": [], "rejected_ids": []} for i in range(40)]
     ordered = claims._in_batches(rows, seed=0)
     assert sorted(row["id"] for row in ordered) == list(range(40))
     assert [r["id"] for r in ordered] != [r["id"] for r in claims._in_batches(rows, seed=1)]
