@@ -59,9 +59,9 @@ def test_ddpm_equals_the_published_procedure(denoiser, schedule):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_normalised_items_are_generated_at_their_length(sampler):
     """Every prediction, and so the last, lies where the items are: the loss does not teach its length."""
-    model = make(normalise_items=True, error="cosine", cross_entropy_weight=1.0)
+    model = make(item_norm=2.0, error="cosine", cross_entropy_weight=1.0)
     lengths = model.oracle(HISTORY, Sampling(sampler, 10, guidance=1.5)).norm(dim=1)
-    torch.testing.assert_close(lengths, torch.full((4,), 8**0.5), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(lengths, torch.full((4,), 2.0), rtol=1e-3, atol=1e-3)
     free = make(error="cosine", cross_entropy_weight=1.0)
     assert not torch.allclose(free.oracle(HISTORY, Sampling(sampler, 10, guidance=1.5)).norm(dim=1), lengths, rtol=0.1)
 
@@ -123,7 +123,7 @@ def test_seeds_and_draws():
 
 
 def test_nearest_equals_a_full_sort_in_any_chunks():
-    model = make(normalise_items=True)
+    model = make(item_norm=2.0)
     with torch.no_grad():
         model.encoder.items.weight[20] = model.encoder.items.weight[4]  # a tie across chunks
     oracle = model.oracle(HISTORY, FAST)
@@ -144,7 +144,7 @@ def test_nearest_equals_a_full_sort_in_any_chunks():
 
 def test_candidates_have_the_scores_of_the_full_ranking():
     candidates = torch.tensor([[30, 1, 5], [2, 2, 9], [7, 8, 3], [4, 5, 6]])
-    for options in ({}, {"normalise_items": True}, {"objective": "softmax"}):
+    for options in ({}, {"item_norm": 2.0}, {"objective": "softmax"}):
         model = make(**options)
         full = model.scores(HISTORY, FAST)
         chosen = model.scores(HISTORY, FAST, candidates=candidates)
@@ -210,8 +210,8 @@ def test_a_detached_target_gets_no_gradient():
 
 
 def test_normalised_items_have_one_length():
-    vectors = make(normalise_items=True).item_vectors
-    torch.testing.assert_close(vectors.norm(dim=1), torch.full((30,), 8**0.5))
+    vectors = make(item_norm=2.0).item_vectors
+    torch.testing.assert_close(vectors.norm(dim=1), torch.full((30,), 2.0))
     assert torch.equal(make().item_vectors, make().encoder.item_embeddings[1:])
 
 
@@ -268,6 +268,7 @@ def test_saves_and_loads_exactly(encoder, tmp_path: Path):
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\) \(got 1.0\)"),
         ({"null_probability": -0.1}, r"null_probability must be in \[0, 1\) \(got -0.1\)"),
         ({"temperature": 0.0}, r"temperature must be a positive number \(got 0.0\)"),
+        ({"item_norm": 0.0}, r"item_norm must be a positive number \(got 0.0\)"),
         ({"cross_entropy_weight": math.nan}, r"cross_entropy_weight .* at least 0 \(got nan\)"),
         ({"denoiser": "unet"}, "denoiser must be one of mlp1, mlp2, residual .got 'unet'"),
         ({"schedule": "log"}, "schedule must be one of linear, cosine, exp, sqrt .got 'log'"),

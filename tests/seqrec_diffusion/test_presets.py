@@ -30,7 +30,7 @@ def test_the_papers_settings(name, timesteps, learning_rate, schedule, guidance)
     sampling = config.sampling
     assert (sampling.sampler, sampling.steps, sampling.guidance) == ("ddpm", None, guidance)
     assert config.objective == "diffusion"
-    assert (config.error, config.detach_target, config.normalise_items) == ("squared", False, False)
+    assert (config.error, config.detach_target, config.item_norm) == ("squared", False, None)
     assert config.cross_entropy_weight == config.preference_weight == 0
 
 

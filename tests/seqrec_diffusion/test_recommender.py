@@ -9,10 +9,10 @@ from transformers import TrainerCallback
 from predilect.evaluation import evaluate
 from predilect.recommender import Recommender
 from predilect.recommenders import Popularity
-from seqrec_diffusion import DreamRec, DreamRecRecommenderConfig, item_table_metrics
+from seqrec_diffusion import DreamRec, DreamRecRecommenderConfig, PreferDiff, item_table_metrics
 
 HISTORIES = torch.tensor([[0, 0, 0, 0, 1], [1, 2, 3, 4, 5], [0, 0, 0, 0, 0]])
-STABLE = {"normalise_items": True, "error": "cosine", "cross_entropy_weight": 0.1}
+STABLE = {"item_norm": 0.5, "error": "cosine", "cross_entropy_weight": 0.1}
 
 
 def make(**options) -> DreamRec:
@@ -51,6 +51,17 @@ def test_learns_the_ring_where_popularity_cannot(options, tiny_splits, popularit
         for changed in ({"sampler": "ddpm", "steps": None}, {"sampler": "dpm-solver++"}, {"guidance": 0.0}):
             again = recommender.set_sampling(**changed)
             assert evaluate(again, tiny_splits, bootstrap=0).metrics["hr@1"] > 0.6, changed
+
+
+def test_preferdiff_learns_the_ring_and_is_found_by_its_name(tiny_splits, popularity, tmp_path):
+    small = {"hidden_size": 16, "timesteps": 50, "schedule": "exp", "steps": 10, "learning_rate": 0.01}
+    recommender = PreferDiff(**small, max_epochs=40, patience=15, batch_size=32).fit(tiny_splits)
+    assert recommender.model.config.preference_weight + recommender.model.config.error_weight == 1
+    assert evaluate(recommender, tiny_splits, bootstrap=0).metrics["hr@1"] > 0.8
+    recommender.save_pretrained(tmp_path)
+    again = Recommender.from_pretrained(tmp_path)
+    assert isinstance(again, PreferDiff)
+    assert torch.equal(again.score(HISTORIES), recommender.score(HISTORIES))
 
 
 def test_metrics_do_not_depend_on_the_batch_size(fitted, tiny_splits):

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from seqrec_diffusion.modeling import DreamRecModel as DreamRecModel
     from seqrec_diffusion.recommender import DreamRec as DreamRec
     from seqrec_diffusion.recommender import DreamRecRecommenderConfig as DreamRecRecommenderConfig
+    from seqrec_diffusion.recommender import PreferDiff as PreferDiff
+    from seqrec_diffusion.recommender import PreferDiffRecommenderConfig as PreferDiffRecommenderConfig
     from seqrec_diffusion.schedules import betas as betas
     from seqrec_diffusion.schedules import make_scheduler as make_scheduler
 
@@ -22,7 +24,7 @@ _HOMES = {
     "collapse": ("item_table_metrics",),
     "configuration": ("DreamRecConfig", "Sampling"),
     "modeling": ("DreamRecModel",),
-    "recommender": ("DreamRec", "DreamRecRecommenderConfig"),
+    "recommender": ("DreamRec", "DreamRecRecommenderConfig", "PreferDiff", "PreferDiffRecommenderConfig"),
     "schedules": ("betas", "make_scheduler"),
 }
 
@@ -31,6 +33,8 @@ __all__ = [
     "DreamRecConfig",
     "DreamRecModel",
     "DreamRecRecommenderConfig",
+    "PreferDiff",
+    "PreferDiffRecommenderConfig",
     "Sampling",
     "__version__",
     "betas",

@@ -22,6 +22,11 @@ def _require(name: str, value: object, choices: Any) -> None:
         raise ValueError(f"{name} must be one of {', '.join(choices)} (got {value!r})")
 
 
+def _positive(name: str, value: float) -> None:
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a positive number (got {value})")
+
+
 def _at_least(name: str, value: float, lowest: float) -> None:
     if not lowest <= value < math.inf:
         raise ValueError(f"{name} must be a number of at least {lowest} (got {value})")
@@ -68,8 +73,8 @@ class DreamRecConfig(PreTrainedConfig):
         hidden_size: d, width of item embeddings, states and noise; even, at least 4.
         max_history: a state looks at the last `max_history` items.
         dropout: of the encoder, in [0, 1).
-        initializer_range: standard deviation of the item embeddings at the start. The noise has 1, so a table much
-            smaller drowns in it unless `normalise_items`.
+        initializer_range: standard deviation of the item embeddings at the start. That of the noise is 1: a smaller
+            table drowns in it, and only the state is left to tell the item (see `item_norm`).
         encoder: "transformer" (the paper's), or a backbone of the core: "sasrec", "gru4rec", "caser", "nextitnet".
         encoder_options: more options of the backbone's config, such as `{"num_layers": 1}`.
         denoiser: "mlp1", "mlp2" or "residual".
@@ -83,9 +88,11 @@ class DreamRecConfig(PreTrainedConfig):
         error_weight: of that error in the loss.
         detach_target: no gradient reaches the table through the target x_0; the encoder and the cross-entropy, if any,
             train it.
-        normalise_items: items have the length sqrt(d) as targets and in scores; they cannot shrink.
+        item_norm: items have this length as targets and in scores, and cannot shrink. None: their own. Noise has the
+            length sqrt(d): at that of the items the noisy item alone tells which one it was at most timesteps, and the
+            state is hardly asked; at a tenth or less the history decides.
         cross_entropy_weight: of the softmax over all items of the predicted x_0's inner products.
-        temperature: those inner products are divided by it and by sqrt(d).
+        temperature: those inner products are divided by it.
         preference_weight: of the preference of the target over the mean of the batch's other targets.
         preference_scale: of the difference of errors in that preference.
 
@@ -110,7 +117,7 @@ class DreamRecConfig(PreTrainedConfig):
     error: str = "squared"
     error_weight: float = 1.0
     detach_target: bool = False
-    normalise_items: bool = False
+    item_norm: float | None = None
     cross_entropy_weight: float = 0.0
     temperature: float = 1.0
     preference_weight: float = 0.0
@@ -141,9 +148,10 @@ def check_model_options(options: Any) -> None:
     _at_least("timesteps", options.timesteps, 1)
     for name in ("error_weight", "cross_entropy_weight", "preference_weight"):
         _at_least(name, getattr(options, name), 0)
+    if options.item_norm is not None:
+        _positive("item_norm", options.item_norm)
     for name in ("initializer_range", "temperature", "preference_scale"):
-        if not 0 < getattr(options, name) < math.inf:
-            raise ValueError(f"{name} must be a positive number (got {getattr(options, name)})")
+        _positive(name, getattr(options, name))
     if not options.error_weight + options.cross_entropy_weight + options.preference_weight:
         raise ValueError(
             "error_weight, cross_entropy_weight and preference_weight are all 0: nothing is left to learn"

@@ -98,7 +98,7 @@ class DreamRecModel(PreTrainedModel):
 
     @property
     def item_vectors(self) -> Tensor:
-        """The items as targets and in scores, (N, d): row `j` is item `j + 1`; of length sqrt(d) if normalised."""
+        """The items as targets and in scores, (N, d): row `j` is item `j + 1`; of length `item_norm` if set."""
         return self._as_targets(self.encoder.item_embeddings[1:])
 
     def states(self, history: Tensor) -> Tensor:
@@ -242,9 +242,9 @@ class DreamRecModel(PreTrainedModel):
             raise ValueError(f"{name} must hold ids in 1..{self.config.num_items} (got {low}..{high})")
 
     def _as_targets(self, rows: Tensor) -> Tensor:
-        if not self.config.normalise_items:
+        if self.config.item_norm is None:
             return rows
-        normalised: Tensor = F.normalize(rows, dim=-1) * self.config.hidden_size**0.5
+        normalised: Tensor = F.normalize(rows, dim=-1) * self.config.item_norm
         return normalised
 
     def _checked(self, sampling: Sampling | None) -> Sampling:

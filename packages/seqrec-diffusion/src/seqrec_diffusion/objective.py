@@ -24,7 +24,7 @@ def reconstruction_error(predicted: Tensor, target: Tensor, kind: str) -> Tensor
 
 
 def catalogue_cross_entropy(predicted: Tensor, vectors: Tensor, target: Tensor, temperature: float) -> Tensor:
-    r"""Mean of :math:`-\log softmax_i(\hat x_0 \cdot e_i / (T \sqrt d))` at the target, over all N items.
+    r"""Mean of :math:`-\log softmax_i(\hat x_0 \cdot e_i / T)` at the target, over all N items.
 
     Taken of the predicted x_0 and not of the state: recommendation ranks by this very product, so the term trains what
     is used, at every noise level and through the denoiser; and it pushes all other items away from the prediction,
@@ -38,7 +38,7 @@ def catalogue_cross_entropy(predicted: Tensor, vectors: Tensor, target: Tensor, 
         target: item ids 1..N, (B,).
         temperature: T.
     """
-    logits = F.linear(predicted, vectors) / (temperature * predicted.shape[1] ** 0.5)
+    logits = F.linear(predicted, vectors) / temperature
     return F.cross_entropy(logits.float(), target - 1)
 
 

@@ -67,7 +67,7 @@ def plot_map(
 
     The plane is spanned by the first two principal directions of these oracle items and targets (those of all items
     would tell little: the table has hardly any preferred directions). Where lengths do not count
-    in the ranking (cosine similarity, normalised items) all vectors are brought to length 1 before. What is near in
+    in the ranking (cosine similarity, items of one length) all vectors are brought to length 1 before. What is near in
     the plane need not be near in the other dimensions.
 
     Args:
@@ -92,7 +92,7 @@ def plot_map(
     histories, targets = rows.history[chosen], rows.target[chosen]
     oracles = oracle_draws(recommender, histories, draws)
     items = recommender.model.item_vectors.detach().float().cpu()
-    if recommender.config.similarity == "cosine" or recommender.config.normalise_items:
+    if recommender.config.similarity == "cosine" or recommender.config.item_norm:
         items, oracles = (torch.nn.functional.normalize(vectors, dim=-1) for vectors in (items, oracles))
     centre, directions, shares = principal_plane(torch.cat((oracles.flatten(0, 1), items[targets - 1])))
     flat_items, flat_oracles = ((vectors - centre) @ directions for vectors in (items, oracles))

@@ -52,11 +52,15 @@ class DreamRecRecommenderConfig(SequentialRecommenderConfig):
     error: Literal["squared", "cosine"] = option("Error of the denoised item.", panel=LOSS, default="squared")
     error_weight: float = option("Of that error.", panel=LOSS, default=1.0)
     detach_target: bool = option("The error does not train the target's embedding.", panel=LOSS, default=False)
-    normalise_items: bool = option("Items have one length as targets and in scores.", panel=LOSS, default=False)
+    item_norm: float | None = option(
+        "Length of the items as targets and in scores, where noise has sqrt(d); none: their own.",
+        panel=LOSS,
+        default=None,
+    )
     cross_entropy_weight: float = option(
         "Of the softmax over all items of the denoised item's products.", panel=LOSS, default=0.0
     )
-    temperature: float = option("Of that softmax, in units of sqrt(d).", panel=LOSS, default=1.0)
+    temperature: float = option("Of that softmax.", panel=LOSS, default=1.0)
     preference_weight: float = option(
         "Of the preference of the target over the mean of the batch's other targets.", panel=LOSS, default=0.0
     )
@@ -161,3 +165,41 @@ class DreamRec(NextItemRecommender):
         model = super()._new_model(splits)
         model.sampling = self.config.validation_sampling
         return model
+
+
+@dataclass
+class PreferDiffRecommenderConfig(DreamRecRecommenderConfig):
+    """Options of `PreferDiff`: those of `DreamRec` with the paper's loss, schedule and sampler.
+
+    The paper's width is 3,072 (its Table of best hyper-parameters), for a GPU; that of here trains on a processor.
+    """
+
+    hidden_size: int = option("Width of item embeddings and states; the paper's is 3072.", default=256)
+    learning_rate: float = option("Of AdamW, constant.", default=1e-4)
+    encoder: Literal["transformer", "sasrec", "gru4rec", "caser", "nextitnet"] = option(
+        "sasrec: the paper's; or another one.", panel=NETWORK, default="sasrec"
+    )
+    encoder_options: dict[str, Any] = option(
+        "More options of the encoder's config.", panel=NETWORK, default={"num_layers": 1, "num_heads": 2}
+    )
+    timesteps: int = option("T, the number of diffusion steps.", panel=DIFFUSION, default=2000)
+    error: Literal["squared", "cosine"] = option("Error of the denoised item.", panel=LOSS, default="cosine")
+    error_weight: float = option("Of that error: lambda.", panel=LOSS, default=0.4)
+    preference_weight: float = option("Of the preference: 1 - lambda.", panel=LOSS, default=0.6)
+    preference_scale: float = option("Of the difference of errors in it: gamma.", panel=LOSS, default=5.0)
+    steps: int | None = option("Of the sampler, at most T; none: T.", panel=SAMPLING, default=100)
+
+
+class PreferDiff(DreamRec):
+    r"""`DreamRec` trained to prefer the target over the centre of the batch's other targets.
+
+    .. math:: loss = \lambda \, error^+ - (1 - \lambda) \log\sigma(\gamma (error^- - error^+)), \qquad
+        error = (1 - \cos(\hat x_0, x_0))^2.
+
+    Source: Liu et al., "Preference Diffusion for Recommendation", ICLR 2025 (arXiv 2410.13117), and the authors' code,
+    which has gamma 5 and 100 DDIM steps. Not as there: each row has its own preference (`preference_loss`), padding is
+    not ranked, and the epoch is chosen on validation rows.
+    """
+
+    name = "preferdiff"
+    config_class: ClassVar[type[RecommenderConfig]] = PreferDiffRecommenderConfig
