@@ -120,9 +120,10 @@ def options_of(claim: str) -> Options:
     return Options(given.quick, given.output or spare or RESULTS, given.work or spare or WORK)
 
 
-def versions() -> dict[str, str]:
+def versions(
+    names: tuple[str, ...] = ("predilect", "llm-rec", "torch", "transformers", "peft"),
+) -> dict[str, str]:
     """Of what the numbers depend on."""
-    names = ("predilect", "llm-rec", "torch", "transformers", "peft")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 

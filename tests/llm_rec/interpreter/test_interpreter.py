@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -522,3 +523,21 @@ def test_titles_with_characters_of_a_regex_are_counted(
     assert all(
         len(named) == len(answer) for named, answer in zip(found.rows["items"], found.rows["answer"], strict=True)
     )
+
+
+def test_reads_the_items_that_a_diffusion_model_imagines(options: dict[str, Any], letter_splits: Any) -> None:
+    """DreamRec generates the letter that follows; the reader, which saw items only, often names it."""
+    diffusion = pytest.importorskip("seqrec_diffusion", reason="the oracle items are those of seqrec-diffusion")
+    small = {"hidden_size": 16, "timesteps": 50, "schedule": "exp", "guidance": 0.0, "draws": 20, "dropout": 0.0}
+    dreamrec = diffusion.DreamRec(**small, encoder="sasrec", max_epochs=80, batch_size=32, learning_rate=0.01)
+    vectors = dreamrec.fit(letter_splits).model.item_vectors.detach()
+    table = torch.cat((torch.zeros(1, 16), vectors))
+    settings = {**options, "batch_size": 16, "steps": 150, "learning_rate": 2e-2, "tasks": ("item",)}
+    reader = RecInterpreter(**settings).fit(letter_splits, backbone=table)
+    histories = torch.tensor([[i - 4, i - 3, i - 2, i - 1, i] for i in range(5, 17)])
+    oracles = dreamrec.oracle_embeddings(histories)
+    assert not any((oracle == vectors).all(1).any() for oracle in oracles)
+    named = [reader.titles.read(text).items for text in reader.describe(oracles, task="item")]
+    assert np.mean([items == [i + 1] for items, i in zip(named, range(5, 17), strict=True)]) > 0.4  # chance: 0.05
+    mixed_up = [reader.titles.read(text).items for text in reader.describe(oracles.flip(0), task="item")]
+    assert np.mean([items == [i + 1] for items, i in zip(mixed_up, range(5, 17), strict=True)]) < 0.2
