@@ -111,7 +111,7 @@ class Bench:
         path = self.kept / f"{_slug(name)}-{_digest(vars(system))}.json"
         if path.is_file():
             return _read(path)
-        tried = []
+        tried: list[dict[str, Any]] = []
         for point in system.grid[:1] if self.quick else system.grid:
             recommender, seconds = self._fit(system, point, 0)
             for sampling in system.sampling:
@@ -182,7 +182,7 @@ def write_result(
         "versions": versions_of(("predilect", "seqrec-diffusion", "torch", "transformers", "diffusers")),
         "data": data,
         "seeds": list(seeds(given)),
-        "rows": rows,
+        "rows": rows + [_difference_row(name, *found) for name, found in differences.items()],
         "verdict": decided,
         "because": because,
     }
@@ -200,6 +200,10 @@ def row(system: str, metric: str, values: Array, users: Array) -> dict[str, Any]
     mean, low, high = interval(values, users)
     per_seed = [round(float(v), 4) for v in values.mean(1)]
     return {"system": system, "metric": metric, "mean": mean, "low": low, "high": high, "per_seed": per_seed}
+
+
+def _difference_row(name: str, mean: float, low: float, high: float) -> dict[str, Any]:
+    return {"system": name, "metric": f"{METRICS[1]}, difference", "mean": mean, "low": low, "high": high}
 
 
 def _slug(name: str) -> str:

@@ -17,6 +17,7 @@ from benchmarks.claims._llm_rec import interval, options_of
 from benchmarks.claims._seqrec_diffusion import DATA, METRICS, Array, Bench, System, grid, row, seeds, write_result
 
 from predilect.evaluation.ranking import rank_metric
+from seqrec_diffusion.presets import read_preset
 
 NAME = "seqrec_diffusion_dreamrec"
 PAPER = "Yang et al. 2023, DreamRec (arXiv 2310.20453)"
@@ -26,6 +27,7 @@ GUIDANCES, STEPS = (0.0, 1.0, 2.0, 4.0), (1, 5, 20, 100, 500)
 
 ENOUGH = {"batch_size": 256, "max_epochs": 40, "patience": 5}
 LONGER = {"batch_size": 256, "max_epochs": 100, "patience": 10}
+PAPERS = {**read_preset("zhihu"), "sampler": "ddim", "steps": 20}
 RATES = grid(learning_rate=(1e-3, 2e-3), dropout=(0.3, 0.5))
 WAYS = grid(steps=(20,), guidance=GUIDANCES, similarity=("dot", "cosine"))
 SYSTEMS = {
@@ -33,12 +35,14 @@ SYSTEMS = {
     "SASRec": System("sasrec", {**ENOUGH, "num_layers": 1}, RATES),
     "GRU4Rec": System("gru4rec", ENOUGH, RATES),
     "Caser": System("caser", ENOUGH, RATES),
-    "DreamRec's encoder as a classifier": System("dreamrec", {**ENOUGH, "objective": "softmax"}, RATES),
-    PLAIN: System("dreamrec", LONGER, grid(learning_rate=(1e-2, 1e-3, 1e-4, 5e-5)), WAYS),
+    "DreamRec's encoder as a classifier": System(
+        "dreamrec", {**ENOUGH, "encoder": "transformer", "objective": "softmax"}, RATES
+    ),
+    PLAIN: System("dreamrec", {**PAPERS, **LONGER}, grid(learning_rate=(1e-2, 1e-3, 1e-4, 5e-5)), WAYS),
     PREFERDIFF: System(
         "preferdiff", {**LONGER, "hidden_size": 128}, grid(learning_rate=(1e-3, 1e-4), dropout=(0.1, 0.3)), WAYS
     ),
-    STABLE: System("dreamrec", {**ENOUGH, "objective": "diffusion"}, RATES, WAYS),
+    STABLE: System("dreamrec", ENOUGH, RATES, WAYS),
 }
 
 

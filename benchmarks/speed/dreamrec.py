@@ -44,6 +44,7 @@ from predilect.modeling.next_item import NextItemRows
 from seqrec_diffusion import DreamRec, DreamRecConfig, DreamRecModel, Sampling, betas
 from seqrec_diffusion.denoiser import sinusoids
 from seqrec_diffusion.noise import row_keys, row_noise
+from seqrec_diffusion.presets import read_preset
 from seqrec_diffusion.recommender import DreamRecTrainer
 
 EVALUATED_AT_ONCE = 100
@@ -166,15 +167,16 @@ class Sides:
 
     def __init__(self, splits: SequenceSplits, sizes: Sizes) -> None:
         self.splits, self.sizes = splits, sizes
-        self.recommender = DreamRec(
-            max_epochs=sizes.epochs,
-            patience=sizes.epochs,
-            learning_rate=0.01,
-            hidden_size=sizes.width,
-            timesteps=sizes.timesteps,
-            guidance=sizes.guidance,
-            steps=min(20, sizes.timesteps),
-        ).fit(splits)
+        own = {
+            "max_epochs": sizes.epochs,
+            "patience": sizes.epochs,
+            "hidden_size": sizes.width,
+            "timesteps": sizes.timesteps,
+            "guidance": sizes.guidance,
+            "sampler": "ddim",
+            "steps": min(20, sizes.timesteps),
+        }
+        self.recommender = DreamRec(**read_preset("zhihu") | own).fit(splits)
         self.model: DreamRecModel = self.recommender.model
         self.published = Published(self.model, sizes.guidance).eval()
         self.rows = splits.tensors("validation")

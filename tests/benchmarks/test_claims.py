@@ -122,6 +122,24 @@ def test_a_flip_exchanges_answers_and_reference_and_takes_more_at_a_larger_share
     assert ROW["chosen_ids"] == [3]
 
 
+@pytest.mark.slow
+def test_quick_run_of_diffusion_writes_its_results_and_keeps_its_runs(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.claims.seqrec_diffusion_dreamrec", "--quick"]
+    command += ["--output", str(tmp_path), "--work", str(tmp_path / "work")]
+    first = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    results = {path.name: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
+    assert len(results) == 7
+    assert all(name == f"{result['name']}.json" for name, result in results.items())
+    for result in results.values():
+        assert result["verdict"] in ("holds", "does not hold", "undecided")
+        assert all(row["low"] <= row["mean"] <= row["high"] for row in result["rows"])
+    again = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert "ranked the test rows" in first
+    assert "ranked the test rows" not in again  # every run was kept
+    for name, result in results.items():
+        assert json.loads((tmp_path / name).read_text()) | {"date": result["date"]} == result
+
+
 def test_batches_hold_every_row_once_and_similar_lengths(claims: Any) -> None:
     rows = [{"id": i, "prompt_ids": [0] * (i * 7 % 40), "chosen_ids": [], "rejected_ids": []} for i in range(40)]
     ordered = claims._in_batches(rows, seed=0)

@@ -90,7 +90,7 @@ def test_train_tells_every_epoch_and_keeps_the_recommender(trained: tuple[Path, 
     own = evaluate(Recommender.from_pretrained(folder), splits, "test", bootstrap=20)
     assert results(folder / "evaluation") == own.results
     sampling = json.loads((folder / "evaluation" / "sampling.json").read_text())
-    assert (sampling["sampler"], sampling["steps"], sampling["guidance"]) == ("ddim", 5, 2.0)
+    assert (sampling["sampler"], sampling["steps"], sampling["guidance"]) == ("ddim", 5, 0.0)
 
 
 def test_predilect_recommend_answers(trained: tuple[Path, str]) -> None:
@@ -202,7 +202,7 @@ def test_a_folder_in_use(run: Run, options: list[str], tmp_path: Path) -> None:
     command = ["train", *options, "--set", "max_epochs=1", "--output-dir", tmp_path / "run"]
     assert run(*command).exit_code == 0
     assert "--overwrite" in run(*command).output
-    assert "guidance: 2.0 before, 1.0 now" in run(*command, "--set", "guidance=1", "--resume").output
+    assert "guidance: 0.0 before, 1.0 now" in run(*command, "--set", "guidance=1", "--resume").output
     assert "choose one" in run(*command, "--resume", "--overwrite").output
     finished = run(*command, "--resume", "--test-rows", 9)  # ranked again, not trained again
     assert finished.exit_code == 0, finished.output

@@ -35,7 +35,7 @@ def test_the_papers_settings(name, timesteps, learning_rate, schedule, guidance)
 
 
 def test_the_list_tells_what_each_is_for():
-    assert set(LISTED) == {"yoochoose", "kuairec", "zhihu", "laptop"}
+    assert set(LISTED) == {"yoochoose", "kuairec", "zhihu"}
     assert "YooChoose" in describe_presets()
 
 

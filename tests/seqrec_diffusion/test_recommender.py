@@ -12,12 +12,14 @@ from predilect.recommenders import Popularity
 from seqrec_diffusion import DreamRec, DreamRecRecommenderConfig, PreferDiff, item_table_metrics
 
 HISTORIES = torch.tensor([[0, 0, 0, 0, 1], [1, 2, 3, 4, 5], [0, 0, 0, 0, 0]])
-STABLE = {"item_norm": 0.5, "error": "cosine", "cross_entropy_weight": 0.1}
+PLAIN = {"encoder": "transformer", "dropout": 0.1, "initializer_range": 1.0, "guidance": 2.0}
+PLAIN |= {"error": "squared", "item_norm": None, "cross_entropy_weight": 0.0}
+STABLE = {name: getattr(DreamRecRecommenderConfig(), name) for name in PLAIN}
 
 
 def make(**options) -> DreamRec:
     small = {"hidden_size": 16, "timesteps": 50, "schedule": "exp", "max_epochs": 2, "steps": 5, "validation_steps": 5}
-    return DreamRec(**{**small, "batch_size": 64, "learning_rate": 0.01, **options})
+    return DreamRec(**{**small, **PLAIN, "batch_size": 64, "learning_rate": 0.01, **options})
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def popularity(tiny_splits) -> float:
         {},
         {"denoiser": "mlp2", "encoder": "gru4rec"},
         STABLE,
-        {**STABLE, "detach_target": True},
+        {**STABLE, "cross_entropy_weight": 0.1, "detach_target": True},
         {"preference_weight": 1.0},
         {"error_weight": 0.0, "cross_entropy_weight": 1.0},
         {"objective": "softmax"},
@@ -100,7 +102,8 @@ def test_parameters_that_are_not_learned_do_not_count(fitted):
 
 
 def test_options_reach_the_model(tiny_splits):
-    options = {"hidden_size": 8, "dropout": 0.3, "schedule": "exp", "timesteps": 30, "null_probability": 0.2, **STABLE}
+    options = {"hidden_size": 8, "dropout": 0.3, "schedule": "exp", "timesteps": 30, "null_probability": 0.2}
+    options |= {"item_norm": 0.5, "error": "cosine", "cross_entropy_weight": 0.1}
     model = make(max_epochs=1, **options).fit(tiny_splits).model
     assert (model.config.num_items, model.config.max_history) == (20, 5)
     for name, value in options.items():
@@ -192,7 +195,10 @@ def test_every_option_says_what_it_is():
     [
         ({"steps": 600}, r"steps must be at most timesteps, 500 \(got 600\)"),
         ({"validation_steps": 0}, r"validation_steps must be at least 1 \(got 0\)"),
-        ({"null_probability": 0.0}, r"guidance needs null_probability above 0 \(got 0\): set guidance=0, not 2.0"),
+        (
+            {"null_probability": 0.0, "guidance": 2.0},
+            r"guidance needs null_probability above 0 \(got 0\): set guidance=0, not 2.0",
+        ),
         ({"learning_rate": 0.0}, r"learning_rate must be a positive number \(got 0.0\)"),
         ({"hidden_size": 5}, r"hidden_size must be even and at least 4 \(got 5\)"),
         ({"sampler": "euler"}, "sampler must be one of ddpm"),
