@@ -138,6 +138,24 @@ def test_training_goes_on_from_a_saved_model(options: dict[str, Any], splits: An
         LanguageRecommender(**options, start_from=str(tmp_path / "absent")).fit(splits)
 
 
+def test_lora_on_the_last_blocks_only(options: dict[str, Any], splits: Any, tmp_path: Path) -> None:
+    """No gradient is computed below them: a block that is not adapted keeps no graph."""
+    recommender = LanguageRecommender(**options, sft_steps=2, lora_layers=1).fit(splits)
+    adapted = [name for name, _ in recommender.model.named_parameters() if "lora_" in name]
+    assert adapted
+    assert all(".layers.1." in name for name in adapted)
+    assert {name.split(".lora_")[0].rsplit(".", 1)[1] for name in adapted} >= {"q_proj", "o_proj", "down_proj"}
+    states = recommender.model(input_ids=torch.ones(1, 3, dtype=torch.long), output_hidden_states=True).hidden_states
+    assert [state.requires_grad for state in states] == [False, False, True]
+    recommender.save_pretrained(tmp_path)
+    histories = splits.tensors("test").history[:4]
+    candidates = splits.tensors("test").candidates[:4]
+    again = LanguageRecommender.from_pretrained(tmp_path)
+    assert torch.equal(again.score(histories, candidates), recommender.score(histories, candidates))
+    with pytest.raises(ValueError, match=r"lora_layers must be at most 2, the blocks of this model \(got 3\)"):
+        LanguageRecommender(**options, lora_layers=3).fit(splits)
+
+
 def test_another_run_in_the_folder_is_refused(options: dict[str, Any], splits: Any, tmp_path: Path) -> None:
     LanguageRecommender(**options, sft_steps=1, inject="none").fit(splits, output_dir=tmp_path)
     with pytest.raises(ValueError, match="holds a run with another config"):

@@ -29,8 +29,13 @@ class PromptedConfig(RecommenderConfig):
         "Quantise the base model (nf4; needs a GPU and bitsandbytes).", panel=MODEL, default=False
     )
     tuning: Literal["lora", "full"] = option("What is trained.", panel=MODEL, default="lora")
-    lora_rank: int = option("Rank of LoRA on all linear layers.", panel=MODEL, default=8)
+    lora_rank: int = option("Rank of LoRA on the linear layers.", panel=MODEL, default=8)
     lora_alpha: int = option("LoRA's update is scaled by alpha / rank.", panel=MODEL, default=32)
+    lora_layers: int | None = option(
+        "LoRA adapts this many of the last blocks; none: all. No gradient is computed below them.",
+        panel=MODEL,
+        default=None,
+    )
     lora_dropout: float = option("Dropout before LoRA's first matrix, in [0, 1).", panel=MODEL, default=0.0)
 
     domain: Literal["movie", "music", "game", "book"] = option(
@@ -83,6 +88,8 @@ class PromptedConfig(RecommenderConfig):
             save_steps=1,
             max_tokens=1,
         )
+        if self.lora_layers is not None:
+            at_least(self, lora_layers=1)
         if self.test_rows is not None:
             at_least(self, test_rows=2)
         if self.sft_epochs is not None and not self.sft_epochs > 0:

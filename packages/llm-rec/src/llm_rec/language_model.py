@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,7 +57,12 @@ def base_model(config: PromptedConfig) -> tuple[Any, Any]:
 
 
 def with_lora(model: Any, config: PromptedConfig) -> Any:
-    """The model with a new LoRA adapter on all its linear layers; the model itself for full tuning."""
+    """The model with a new LoRA adapter on the linear layers of its last `lora_layers` blocks, or of all; for full
+    tuning the model itself.
+
+    Raises:
+        ValueError: the model has fewer blocks.
+    """
     if config.tuning == "full":
         return model.requires_grad_(True)
     from peft import LoraConfig, get_peft_model
@@ -65,11 +71,21 @@ def with_lora(model: Any, config: PromptedConfig) -> Any:
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
-        target_modules="all-linear",
+        target_modules="all-linear" if config.lora_layers is None else _last_linear(model, config.lora_layers),
         task_type="CAUSAL_LM",
     )
     with quiet():
         return get_peft_model(model, adapter)
+
+
+def _last_linear(model: Any, count: int) -> list[str]:
+    """Names of the linear layers in the last blocks."""
+    total = model.config.num_hidden_layers
+    if count > total:
+        raise ValueError(f"lora_layers must be at most {total}, the blocks of this model (got {count})")
+    number = re.compile(r"\.(\d+)\.")
+    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    return [name for name in linear if (place := number.search(name)) and int(place[1]) >= total - count]
 
 
 def save_language_model(model: Any, tokenizer: Any, folder: Path) -> None:
