@@ -126,7 +126,7 @@ class DreamRec(NextItemRecommender):
     """
 
     name = "dreamrec"
-    runs_in: ClassVar[Literal["quick", "default", "chosen"]] = "chosen"  # up to 200 epochs
+    runs_in: ClassVar[Literal["quick", "default", "chosen"]] = "default"
     config_class: ClassVar[type[RecommenderConfig]] = DreamRecRecommenderConfig
     model_class = DreamRecModel
     trainer_class = DreamRecTrainer
@@ -214,4 +214,5 @@ class PreferDiff(DreamRec):
     """
 
     name = "preferdiff"
+    runs_in: ClassVar[Literal["quick", "default", "chosen"]] = "chosen"  # up to 200 epochs of a wider network
     config_class: ClassVar[type[RecommenderConfig]] = PreferDiffRecommenderConfig
