@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from benchmarks import _preferences as shared
+from benchmarks.claims._frozen import Memory, remember_lower_half
 from benchmarks.speed._results import hardware
 from datasets import Dataset, disable_progress_bars
 from peft import LoraConfig, get_peft_model
@@ -274,8 +275,11 @@ def flips(share: float) -> Callable[[Row, float], Row]:
 # --- runs ------------------------------------------------------------------------------------------------------------
 
 
-def run(study: Study, one: Run, given: Options, *, part: str) -> dict[str, Any]:
-    """Train and score the rows of `part`: `correct` (one number per row), `seconds`, and the study's extras."""
+def run(study: Study, one: Run, given: Options, memory: Memory, *, part: str) -> dict[str, Any]:
+    """Train and score the rows of `part`: `correct` (one number per row), `seconds`, and the study's extras.
+
+    `memory`: of the lower layers, which all runs of a seed share.
+    """
     start = time.perf_counter()
     ready = stage(study.data, one.seed, given)
     options = dict(study.systems[one.system])
@@ -286,6 +290,7 @@ def run(study: Study, one: Run, given: Options, *, part: str) -> dict[str, Any]:
         rows = [use_rejected(row, range(negatives)) for row in rows]
     rows = [row | {"row": i} for i, row in enumerate(_in_batches(rows, one.seed))]
     model, tokenizer = load_causal_lm(ready.model, attn_implementation=ATTENTION)
+    remember_lower_half(model, memory)
     with tempfile.TemporaryDirectory() as folder:
         args = PreferenceConfig(
             **shared.trainer_options(folder, quick=given.quick, learning_rate=one.rate, seed=one.seed),
@@ -344,6 +349,7 @@ class Runs:
         tuning = len(LEARNING_RATES) if not given.quick else 1
         self.left = tuning + len(study.systems) * len(study.settings) * seeds(study, given)
         self.seconds: list[float] = []
+        self.seed, self.memory = -1, Memory()
 
     def __call__(self, one: Run, *, part: str) -> dict[str, Any]:
         key = _digest([self.study.systems[one.system], one, part, *_recipe(self.study.data, self.given)])
@@ -352,7 +358,9 @@ class Runs:
         if path.is_file():
             kept: dict[str, Any] = json.loads(path.read_text())
             return kept
-        result = run(self.study, one, self.given, part=part)
+        if one.seed != self.seed:
+            self.seed, self.memory = one.seed, Memory()
+        result = run(self.study, one, self.given, self.memory, part=part)
         partial = path.with_suffix(".part")
         partial.write_text(json.dumps(result))
         partial.replace(path)

@@ -149,6 +149,41 @@ def test_batches_hold_every_row_once_and_similar_lengths(claims: Any) -> None:
     assert (np.ptp(lengths, axis=1) == claims.BATCH - 1).all()
 
 
+def test_a_remembered_lower_half_changes_nothing(claims: Any) -> None:
+    import torch
+    from benchmarks.claims._frozen import Memory, remember_lower_half
+    from peft import get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    def adapted(memory: Any) -> Any:
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": 4}
+        model = LlamaForCausalLM(LlamaConfig(vocab_size=30, initializer_range=0.5, **sizes))
+        if memory is not None:
+            remember_lower_half(model, memory)
+        model = get_peft_model(model, claims.adapter(model))
+        return model, {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+    memory, ids = Memory(), torch.randint(0, 30, (3, 7), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones(3, 7, dtype=torch.long)
+    (ours, trained), (plain, expected) = adapted(memory), adapted(None)
+    assert sorted(trained) == sorted(expected)
+    assert not any(".layers.1." in name for name in trained)
+    for batch, known in ((ids, 0), (ids, 1), (ids.flip(0), 1)):
+        assert len(memory) == known
+        first, second = (m(input_ids=batch, attention_mask=mask, labels=batch, use_cache=False) for m in (ours, plain))
+        assert torch.equal(first.logits, second.logits)
+        first.loss.backward()
+        second.loss.backward()
+        assert all(torch.equal(trained[name].grad, expected[name].grad) for name in trained)
+    half = mask.clone()
+    half[:, 4:] = 0
+    ours(input_ids=ids, attention_mask=half, use_cache=False)
+    assert len(memory) == 3  # another mask is another batch
+    with pytest.raises(ValueError, match="use_cache=False"):
+        ours(input_ids=ids, use_cache=True)
+
+
 def made_up_study(claims: Any) -> Any:
     data = claims.Data("toy", lambda quick: None, claims.Sizes(1, 1, 1, 1), "toy", 9, lambda rows, rng: rows)
     return claims.Study(
