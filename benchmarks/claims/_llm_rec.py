@@ -131,7 +131,7 @@ def main(study: Study) -> None:
     given = options_of(study.claim)
     output, work = given.output, given.work
     splits = study.splits(quick=given.quick)
-    options = {**study.options, **tiny_model(work)} if given.quick else study.options
+    options = {**study.options, **tiny_model(work), "lora_layers": None} if given.quick else study.options
     seeds = range(1 if given.quick else study.seeds)
     found = {
         (system, seed): _run(study, system, seed, splits, options, output, work, given.quick)

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import runpy
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted(p.stem for p in (ROOT / "benchmarks" / "claims").glob("pref_losses_*.py"))
@@ -22,19 +24,39 @@ def claims(monkeypatch: pytest.MonkeyPatch) -> Any:
     return _claims
 
 
+@pytest.fixture
+def quick_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Iterator[Callable[[str], str]]:
+    """Run a script with `--quick` in this process, which has the libraries loaded; returns what it printed."""
+    from datasets import enable_progress_bars
+
+    threads = torch.get_num_threads()
+    monkeypatch.syspath_prepend(str(ROOT))
+    monkeypatch.chdir(ROOT)
+
+    def run(script: str) -> str:
+        folders = ["--output", str(tmp_path), "--work", str(tmp_path / "work")]
+        monkeypatch.setattr(sys, "argv", [script, "--quick", *folders])
+        runpy.run_module(f"benchmarks.claims.{script}", run_name="__main__")
+        return capsys.readouterr().out
+
+    yield run
+    torch.set_num_threads(threads)
+    enable_progress_bars()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_quick_run_writes_a_result_and_resumes(script: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", f"benchmarks.claims.{script}", "--quick"]
-    command += ["--output", str(tmp_path), "--work", str(tmp_path / "work")]
-    first = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+def test_quick_run_writes_a_result_and_resumes(script: str, quick_run: Callable[[str], str], tmp_path: Path) -> None:
+    first = quick_run(script)
     path = tmp_path / f"{script}.json"
     result = json.loads(path.read_text())
     assert result["name"] == script
     assert result["verdict"] in ("holds", "does not hold", "undecided")
     assert all(row["low"] <= row["mean"] <= row["high"] for row in result["rows"])
     assert all(len(row["per_seed"]) == len(result["seeds"]) for row in result["rows"])
-    again = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    again = quick_run(script)
     assert "SFT stage" in first
     assert "SFT stage" not in again
     assert "learning rate" in first
@@ -45,16 +67,16 @@ def test_quick_run_writes_a_result_and_resumes(script: str, tmp_path: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", sorted(p.stem for p in (ROOT / "benchmarks" / "claims").glob("llm_rec_*.py")))
-def test_quick_run_of_recommenders_writes_a_result_and_keeps_its_runs(script: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", f"benchmarks.claims.{script}", "--quick"]
-    command += ["--output", str(tmp_path), "--work", str(tmp_path / "work")]
-    first = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+def test_quick_run_of_recommenders_writes_a_result_and_keeps_its_runs(
+    script: str, quick_run: Callable[[str], str], tmp_path: Path
+) -> None:
+    first = quick_run(script)
     path = tmp_path / f"{script}.json"
     result = json.loads(path.read_text())
     assert result["name"] == script
     assert result["verdict"] in ("holds", "does not hold", "undecided")
     assert all(row["low"] <= row["mean"] <= row["high"] for row in result["rows"])
-    again = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    again = quick_run(script)
     assert "seed 0:" in first
     assert "seed 0:" not in again  # every run was kept
     assert json.loads(path.read_text()) | {"date": result["date"]} == result
@@ -123,17 +145,18 @@ def test_a_flip_exchanges_answers_and_reference_and_takes_more_at_a_larger_share
 
 
 @pytest.mark.slow
-def test_quick_run_of_diffusion_writes_its_results_and_keeps_its_runs(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.claims.seqrec_diffusion_dreamrec", "--quick"]
-    command += ["--output", str(tmp_path), "--work", str(tmp_path / "work")]
-    first = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+def test_quick_run_of_diffusion_writes_its_results_and_keeps_its_runs(
+    quick_run: Callable[[str], str], tmp_path: Path
+) -> None:
+    script = "seqrec_diffusion_dreamrec"
+    first = quick_run(script)
     results = {path.name: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
     assert len(results) == 7
     assert all(name == f"{result['name']}.json" for name, result in results.items())
     for result in results.values():
         assert result["verdict"] in ("holds", "does not hold", "undecided")
         assert all(row["low"] <= row["mean"] <= row["high"] for row in result["rows"])
-    again = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    again = quick_run(script)
     assert "ranked the test rows" in first
     assert "ranked the test rows" not in again  # every run was kept
     for name, result in results.items():
@@ -150,7 +173,6 @@ def test_batches_hold_every_row_once_and_similar_lengths(claims: Any) -> None:
 
 
 def test_a_remembered_lower_half_changes_nothing(claims: Any) -> None:
-    import torch
     from benchmarks.claims._frozen import Memory, remember_lower_half
     from peft import get_peft_model
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -204,7 +226,7 @@ def fake_run(claims: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Runs in place of training: A is right everywhere, B nowhere; 3e-4 is the best rate of B, all are equal for A."""
     seen: list[Any] = []
 
-    def run(study: Any, one: Any, given: Any, *, part: str) -> dict[str, Any]:
+    def run(study: Any, one: Any, given: Any, memory: Any, *, part: str) -> dict[str, Any]:
         seen.append((one, part))
         best = part == "validation" and one.rate == 3e-4
         return {"run": one._asdict(), "correct": [int(one.system == "A" or best)] * 4, "seconds": 1.0}
