@@ -67,8 +67,8 @@ STUDY = Study(
     splits=splits,
     words=(
         "Last.fm candidate prompts of S-DPO's sample (20 candidates, histories of at most 10), split by listener "
-        f"0.7 : 0.05 : 0.25, 400 test rows; SmolLM2-135M-Instruct, LoRA on the upper half, {SFT_STEPS} steps of 8 rows of "
-        f"fine-tuning, then {PREFERENCE_STEPS} of preferences with beta 1"
+        f"0.7 : 0.05 : 0.25, 400 test rows; SmolLM2-135M-Instruct, LoRA on the upper half, {SFT_STEPS} steps of 8 "
+        f"rows of fine-tuning, then {PREFERENCE_STEPS} of preferences with beta 1"
     ),
     systems={
         "popularity": popularity,
