@@ -18,7 +18,8 @@ from predilect.cli import app
 from predilect.data import load
 from predilect.evaluation import Evaluation, evaluate
 from predilect.recommender import Recommender
-from seqrec_diffusion import DreamRec
+from predilect.recommenders import Popularity
+from seqrec_diffusion import DreamRec, PreferDiff
 from seqrec_diffusion.progress import EpochLines
 
 Run = Callable[..., Result]
@@ -268,6 +269,27 @@ def test_options_are_listed_with_their_defaults(run: Run) -> None:
     lines = run("options").output.splitlines()
     assert lines[lines.index("timesteps = 500") + 1].strip() == "T, the number of diffusion steps."
     assert "zhihu" in run("presets").output
+    assert "preference_weight = 0.6" in run("options", "preferdiff").output
+
+
+def test_preferdiff_is_trained_ranked_and_sampled(
+    run: Run, options: list[str], data: list[str], tmp_path: Path
+) -> None:
+    refused = run("train", "--method", "preferdiff", "--preset", "zhihu", *data, "--output-dir", tmp_path / "x")
+    assert "the preset zhihu is for dreamrec (got --method preferdiff)" in refused.output
+    command = ["train", "--method", "preferdiff", *options, "--quick", "--output-dir", tmp_path / "run"]
+    result = run(*command)
+    assert result.exit_code == 0, result.output
+    assert isinstance(Recommender.from_pretrained(tmp_path / "run"), PreferDiff)
+    again = run("evaluate", *data, "--model", tmp_path / "run", "--output-dir", tmp_path / "again")
+    assert again.exit_code == 0, again.output
+    assert results(tmp_path / "again") == results(tmp_path / "run" / "evaluation")
+    assert run("sample", "2", "--model", tmp_path / "run").exit_code == 0
+
+
+def test_another_recommender_is_refused(run: Run, log_file: Path, tmp_path: Path) -> None:
+    Popularity().fit(load(str(log_file)).split("temporal")).save_pretrained(tmp_path)
+    assert "holds 'popularity', which is no diffusion recommender" in run("sample", "2", "--model", tmp_path).output
 
 
 @pytest.mark.slow

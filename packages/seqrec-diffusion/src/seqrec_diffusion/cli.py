@@ -38,6 +38,7 @@ app = typer.Typer(
 class TrainConfig(ProtocolConfig):
     """One recommender, trained."""
 
+    method: Literal["dreamrec", "preferdiff"] = option("Which one.", panel=RUN, default="dreamrec")
     preset: str | None = option(
         "Settings of the paper or of a machine by name; see `predilect dreamrec presets`.", panel=RUN, default=None
     )
@@ -58,6 +59,8 @@ class TrainConfig(ProtocolConfig):
         super().__post_init__()
         if self.resume and self.overwrite:
             raise ValueError("resume keeps the run in the output folder and overwrite throws it away: choose one")
+        if self.preset is not None and self.method != "dreamrec":
+            raise ValueError(f"the preset {self.preset} is for dreamrec (got --method {self.method})")
 
 
 @dataclass(kw_only=True)
@@ -199,32 +202,40 @@ def presets() -> None:
 
 
 @app.command("options")
-def options() -> None:
+def options(
+    method: Annotated[Literal["dreamrec", "preferdiff"], typer.Argument(help="Whose.")] = "dreamrec",
+) -> None:
     """Every option of the recommender that `--set` takes, with its default."""
     import dataclasses
 
-    from seqrec_diffusion.recommender import DreamRecRecommenderConfig
+    from predilect.recommender import recommender_class
 
-    defaults = plain(DreamRecRecommenderConfig())
-    for field in dataclasses.fields(DreamRecRecommenderConfig):
+    config = recommender_class(method).config_class()
+    defaults = plain(config)
+    for field in dataclasses.fields(config):
         typer.echo(f"{field.name} = {json.dumps(defaults[field.name])}\n    {field.metadata['help']}")
 
 
 def _recommender(config: TrainConfig) -> Any:
     """What the preset, the file and the flags describe."""
+    from predilect.recommender import recommender_class
     from seqrec_diffusion.presets import read_preset
-    from seqrec_diffusion.recommender import DreamRec
 
+    kind: Any = recommender_class(config.method)
     preset = read_preset(config.preset) if config.preset is not None else {}
-    settings = make_config(DreamRec.config_class, {"seed": config.seed, **preset, **config.set}, source="--set")
-    return DreamRec(settings.quick() if config.quick else settings)
+    settings = make_config(kind.config_class, {"seed": config.seed, **preset, **config.set}, source="--set")
+    return kind(settings.quick() if config.quick else settings)
 
 
 def _load(folder: Path) -> Any:
     from predilect.cli.models import find_model
+    from predilect.recommender import Recommender
     from seqrec_diffusion.recommender import DreamRec
 
-    return DreamRec.from_pretrained(find_model(folder))
+    recommender = Recommender.from_pretrained(find_model(folder))
+    if not isinstance(recommender, DreamRec):
+        raise ValueError(f"{folder} holds {recommender.name!r}, which is no diffusion recommender")
+    return recommender
 
 
 def _fingerprint(config: TrainConfig, recommender: Any) -> dict[str, Any]:
