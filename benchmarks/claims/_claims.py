@@ -48,7 +48,6 @@ RESULTS = Path(__file__).parents[1] / "results" / "claims"
 WORK = Path("runs") / "claims"
 BATCH = 8
 LEARNING_RATES = (1e-4, 3e-4, 1e-3)
-SFT_RATE = 2e-4
 ATTENTION = "eager"  # on a processor its backward pass is the faster one
 ADAPTED = "LoRA on the upper half of the layers"
 MAX_LENGTH = 256  # prompts are cut at their beginning, in every part of the data alike
@@ -77,6 +76,7 @@ class Data:
         sizes: rows of each part.
         words: what this is, for the result file.
         longest: rows with more tokens, prompt and all answers together, are left out.
+        sft_rate: learning rate of the SFT stage.
         answers: (training rows, generator) -> training rows with the rejected answers that settings choose from.
     """
 
@@ -86,6 +86,7 @@ class Data:
     words: str
     longest: int
     answers: Callable[[list[Row], np.random.Generator], list[Row]]
+    sft_rate: float = 2e-4
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def stage(data: Data, seed: int, given: Options) -> Stage:
         model, tokenizer = shared.language_model(quick=given.quick)
         model.set_attn_implementation(ATTENTION)
         parts = _split(data, tokenizer, seed, given.quick)
-        model = sft(model, parts["sft"], tokenizer.pad_token_id, seed, given.quick)
+        model = sft(model, parts["sft"], tokenizer.pad_token_id, seed, data.sft_rate, given.quick)
         for name in names:
             rows = with_reference(model, parts[name], tokenizer.pad_token_id, given.quick)
             Dataset.from_list(rows).to_parquet(_made(folder) / f"{name}.parquet")
@@ -202,11 +203,11 @@ def adapter(model: Any) -> LoraConfig:
     )
 
 
-def sft(model: Any, rows: list[Row], pad_token_id: int, seed: int, quick: bool) -> Any:
+def sft(model: Any, rows: list[Row], pad_token_id: int, seed: int, rate: float, quick: bool) -> Any:
     """One epoch on the chosen answers, with an adapter that is merged at the end."""
     torch.manual_seed(seed)
     adapted = get_peft_model(model, adapter(model)).to(shared.DEVICE).train()
-    optimizer = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=SFT_RATE)
+    optimizer = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=rate)
     collate = PreferenceCollator(pad_token_id, share_prefix=False)
     order = np.random.default_rng(seed).permutation(len(rows))
     for start in range(0, len(rows), BATCH):
@@ -486,7 +487,7 @@ def _options(study: Study) -> Options:
 
 def _recipe(data: Data, given: Options) -> list[Any]:
     """What a kept stage or run depends on beside its own options: another recipe, another file."""
-    return [data.name, *data.sizes, data.longest, MAX_LENGTH, SFT_RATE, BATCH, ADAPTED, given.quick]
+    return [data.name, *data.sizes, data.longest, MAX_LENGTH, data.sft_rate, BATCH, ADAPTED, given.quick]
 
 
 def _length(row: Row) -> int:
