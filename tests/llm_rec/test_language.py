@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,29 @@ def test_lora_on_the_last_blocks_only(options: dict[str, Any], splits: Any, tmp_
     assert torch.equal(again.score(histories, candidates), recommender.score(histories, candidates))
     with pytest.raises(ValueError, match=r"lora_layers must be at most 2, the blocks of this model \(got 3\)"):
         LanguageRecommender(**options, lora_layers=3).fit(splits)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_half_precision_without_detours_changes_no_number(
+    checkpointing: bool, options: dict[str, Any], splits: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both stages; PEFT's casts of the activations to float32 are skipped in training, and only there."""
+    casts: list[bool] = []
+    settings = {**options, "dtype": "bfloat16", "gradient_checkpointing": checkpointing}
+
+    def weights() -> dict[str, torch.Tensor]:
+        fitted = LanguageRecommender(**settings, sft_steps=3, preference_steps=2, inject="none").fit(splits)
+        layers = [m for m in fitted.model.modules() if hasattr(m, "cast_input_dtype_enabled")]
+        casts.append(all(m.cast_input_dtype_enabled for m in layers))
+        return {name: p for name, p in fitted.model.named_parameters() if "lora_B" in name}
+
+    ours = weights()
+    assert any(p.any() for p in ours.values())
+    for module in ("llm_rec.training", "pref_losses.trainer"):
+        monkeypatch.setattr(f"{module}.disable_input_dtype_casting", lambda model, active: nullcontext())
+    plain = weights()
+    assert casts == [True, True]
+    assert all(torch.equal(ours[name], plain[name]) for name in plain)
 
 
 def test_another_run_in_the_folder_is_refused(options: dict[str, Any], splits: Any, tmp_path: Path) -> None:

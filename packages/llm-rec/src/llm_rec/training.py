@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from peft.helpers import disable_input_dtype_casting
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -83,6 +84,13 @@ class AnswerTrainer(Trainer):
         found = label_logps(model, inputs["labels"], **self.model_inputs(inputs))
         loss = -found.logps.mean()
         return (loss, {"logps": found.logps.detach()}) if return_outputs else loss
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """One micro-batch, backward pass included. Under autocast PEFT brings each activation to float32 for its
+        adapters and autocast brings it back: the same numbers without the two copies."""
+        with disable_input_dtype_casting(self.model, active=self.args.bf16 or self.args.fp16):
+            loss: Tensor = super().training_step(*args, **kwargs)
+        return loss
 
     def model_inputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """What the model's forward takes of a batch."""

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from datasets import Dataset
+from peft.helpers import disable_input_dtype_casting
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -245,6 +246,13 @@ class PreferenceTrainer(_trl.DPOTrainer):
         return self.moments.update(self.objective.gaps(logps)) if self.objective.uses_gap_moments else None
 
     # --- the loss -------------------------------------------------------------------------------------------
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """One micro-batch, backward pass included. Under autocast PEFT brings each activation to float32 for its
+        adapters and autocast brings it back: the same numbers without the two copies."""
+        with disable_input_dtype_casting(self.model, active=self.args.bf16 or self.args.fp16):
+            loss: Tensor = super().training_step(*args, **kwargs)
+        return loss
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
