@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from predilect.figures import COLOURS, save_figure
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from predilect.data import SequenceSplits
     from seqrec_diffusion.recommender import DreamRec
 
-_COLOURS = ("#0b62a8", "#c2500a", "#0a7f5c", "#9c2a72", "#8a6a00", "#5b4bb5")
 _MARKERS = ("o", "s", "^", "D", "v", "P")  # what tells lines and users apart in black and white
 _LINES = ("-", "--", "-.", ":")
 _GREY = "#9a9ea6"
@@ -49,7 +50,7 @@ def plot_sweep(
                 _lines(axes, points, metric, across, along)
                 axes.set_ylabel(f"{metric} on the {part} rows")
 
-            written.append(_figure(folder / f"{across}.png", draw))
+            written.append(save_figure(folder / f"{across}.png", draw))
     return written
 
 
@@ -101,7 +102,7 @@ def plot_map(
     def draw(axes: Axes) -> None:
         axes.plot(*flat_items.T, ".", color=_GREY, markersize=3, alpha=0.5, zorder=1)
         for number, (history, target) in enumerate(zip(histories.tolist(), targets.tolist(), strict=True)):
-            style: dict[str, Any] = {"color": _COLOURS[number], "marker": _MARKERS[number], "linestyle": ""}
+            style: dict[str, Any] = {"color": COLOURS[number], "marker": _MARKERS[number], "linestyle": ""}
             axes.plot(*flat_oracles[:, number].T, **style, markersize=4, alpha=0.6, fillstyle="none", zorder=2)
             after = f"after {_short(title(history[-1]))}" if history[-1] else "after nothing"
             label = f"{_short(title(target))}\n{after}"
@@ -116,7 +117,7 @@ def plot_map(
         )
         _legend(axes)
 
-    return _figure(path, draw, size=(9, 4.8))
+    return save_figure(path, draw, size=(9, 4.8))
 
 
 def oracle_draws(recommender: DreamRec, histories: Tensor, draws: int) -> Tensor:
@@ -169,7 +170,7 @@ def _lines(axes: Axes, points: Sequence[Mapping[str, Any]], metric: str, across:
             *zip(*line, strict=True),
             linestyle=_LINES[number % len(_LINES)],
             marker=_MARKERS[number % len(_MARKERS)],
-            color=_COLOURS[number % len(_COLOURS)],
+            color=COLOURS[number % len(COLOURS)],
             label=f"{along} {value:g}",
         )
     ticks = sorted({point["sampling"][across] for point in points})
@@ -191,17 +192,3 @@ def _legend(axes: Axes) -> None:
 
 def _short(title: str) -> str:
     return textwrap.shorten(title, 40, placeholder=" ...")
-
-
-def _figure(path: Path, draw: Callable[[Axes], None], size: tuple[float, float] = (7, 4.2)) -> Path:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, dpi=160, layout="constrained")  # without pyplot: no global state, no screen
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    draw(axes)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    figure.savefig(temporary, format="png")
-    temporary.replace(path)
-    return path

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from predilect.figures import COLOURS, save_figure
 from predilect.leaderboard import charts
 from predilect.leaderboard.results import HEADLINE, Leaderboard
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_COLOURS = ("#0b62a8", "#c2500a", "#0a7f5c", "#9c2a72", "#8a6a00", "#5b4bb5")
 _GREY = "#7c8088"
 
 
@@ -30,23 +30,18 @@ def write_plots(board: Leaderboard, folder: Path) -> list[Path]:
 
 
 def _write(path: Path, draw: Any, board: Leaderboard) -> Path:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.2), dpi=160, layout="constrained")  # without pyplot: no global state, no screen
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    draw(axes, board)
     quick = " (quick run)" if board.config["quick"] else ""
-    axes.set_title(f"{board.protocol['data']}, {board.protocol['strategy']} split{quick}", loc="left", fontsize=10)
-    temporary = path.with_name(f".{path.name}.partial")
-    figure.savefig(temporary, format="png")
-    temporary.replace(path)
-    return path
+
+    def draw_with_title(axes: Axes) -> None:
+        draw(axes, board)
+        axes.set_title(f"{board.protocol['data']}, {board.protocol['strategy']} split{quick}", loc="left", fontsize=10)
+
+    return save_figure(path, draw_with_title)
 
 
 def _colours(board: Leaderboard) -> dict[str, str]:
     learned = sorted(m.name for m in board.ranked if not m.is_baseline)
-    return {m.name: _GREY if m.is_baseline else _COLOURS[learned.index(m.name) % len(_COLOURS)] for m in board.ranked}
+    return {m.name: _GREY if m.is_baseline else COLOURS[learned.index(m.name) % len(COLOURS)] for m in board.ranked}
 
 
 def _ranking(axes: Axes, board: Leaderboard) -> None:

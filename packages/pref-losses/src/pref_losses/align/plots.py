@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from predilect.figures import COLOURS, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Log = Sequence[Mapping[str, Any]]
-_COLOURS = ("#0b62a8", "#c2500a", "#0a7f5c", "#9c2a72", "#8a6a00", "#5b4bb5", "#7c8088", "#b03030")
+_COLOURS = (*COLOURS, "#7c8088", "#b03030")
 
 # file: what its axis says, and the logged keys with the style of their lines
 _PLOTS: dict[str, tuple[str, dict[str, str]]] = {
@@ -46,24 +49,10 @@ def write_plots(
     written = []
     for name, (label, keys) in _PLOTS.items():
         if any(key in entry for log in logs.values() for entry in log for key in keys):
-            written.append(_figure(folder / name, lambda axes, k=keys, t=label: _curves(axes, logs, k, t)))
+            written.append(save_figure(folder / name, partial(_curves, logs=logs, keys=keys, label=label)))
     if weights:
-        written.append(_figure(folder / "weights_histogram.png", lambda axes: _histogram(axes, weights)))
+        written.append(save_figure(folder / "weights_histogram.png", lambda axes: _histogram(axes, weights)))
     return written
-
-
-def _figure(path: Path, draw: Any) -> Path:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.2), dpi=160, layout="constrained")  # without pyplot: no global state, no screen
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    draw(axes)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    figure.savefig(temporary, format="png")
-    temporary.replace(path)
-    return path
 
 
 def _curves(axes: Axes, logs: Mapping[str, Log], keys: Mapping[str, str], label: str) -> None:
