@@ -9,7 +9,7 @@ A study compares systems (options of `PreferenceConfig`) under settings (what is
    for each rate of the grid, first seed, the study's `tune_on` setting, best validation score; ties go to the smaller
    rate. Test rows play no part.
 3. One run for each (system, setting, seed). Every finished run is kept as a file, which studies on the same data
-   share; a script that was killed goes on from there.
+   share; a script that was killed goes on from there, and copies started together (on one GPU, say) share the runs.
 4. Intervals: 95 % bootstrap that resamples seeds and test rows together, test rows jointly for all systems. The
    verdict follows from the intervals of the study's differences: `holds` if all lie above 0, `does not hold` if one
    lies below 0, else `undecided`.
@@ -33,10 +33,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from benchmarks import _preferences as shared
-from benchmarks.claims._frozen import Memory, remember_lower_half
+from benchmarks.claims._kept import Job, only_one, share, write
 from benchmarks.speed._results import hardware
 from datasets import Dataset, disable_progress_bars
-from peft import LoraConfig, get_peft_model
+from peft import get_peft_model
 from transformers import PrinterCallback
 
 from predilect.modeling import load_causal_lm
@@ -48,8 +48,7 @@ RESULTS = Path(__file__).parents[1] / "results" / "claims"
 WORK = Path("runs") / "claims"
 BATCH = 8
 LEARNING_RATES = (1e-4, 3e-4, 1e-3)
-ATTENTION = "eager"  # on a processor its backward pass is the faster one
-ADAPTED = "LoRA on the upper half of the layers"
+ATTENTION = "eager" if shared.DEVICE == "cpu" else "sdpa"  # on a processor eager's backward pass is the faster one
 MAX_LENGTH = 256  # prompts are cut at their beginning, in every part of the data alike
 
 Row = dict[str, Any]
@@ -76,7 +75,7 @@ class Data:
         sizes: rows of each part.
         words: what this is, for the result file.
         longest: rows with more tokens, prompt and all answers together, are left out.
-        sft_rate: learning rate of the SFT stage.
+        sft_rate, sft_epochs: of the SFT stage.
         answers: (training rows, generator) -> training rows with the rejected answers that settings choose from.
     """
 
@@ -87,6 +86,7 @@ class Data:
     longest: int
     answers: Callable[[list[Row], np.random.Generator], list[Row]]
     sft_rate: float = 2e-4
+    sft_epochs: int = 1
 
 
 @dataclass(frozen=True)
@@ -151,22 +151,27 @@ class Stage(NamedTuple):
 def stage(data: Data, seed: int, given: Options) -> Stage:
     """The SFT model of a seed and the rows with its log-probs; made once and kept in the work folder."""
     folder = given.work / f"{data.name}-seed{seed}-{_digest(_recipe(data, given))}"
-    names = ("train", "validation", "test")
-    if not (folder / "done").is_file():
-        print(f"SFT stage of seed {seed}", flush=True)
-        model, tokenizer = shared.language_model(quick=given.quick)
-        model.set_attn_implementation(ATTENTION)
-        parts = _split(data, tokenizer, seed, given.quick)
-        model = sft(model, parts["sft"], tokenizer.pad_token_id, seed, data.sft_rate, given.quick)
-        for name in names:
-            rows = with_reference(model, parts[name], tokenizer.pad_token_id, given.quick)
-            Dataset.from_list(rows).to_parquet(_made(folder) / f"{name}.parquet")
-        model.save_pretrained(folder / "model")
-        tokenizer.save_pretrained(folder / "model")
-        (folder / "done").touch()
+    with only_one(folder):
+        if not (folder / "done").is_file():
+            print(f"SFT stage of seed {seed}", flush=True)
+            _make_stage(data, seed, given, folder)
+    parts = ("train", "validation", "test")
     return Stage(
-        folder / "model", *(Dataset.from_parquet(str(folder / f"{name}.parquet")).to_list() for name in names)
+        folder / "model", *(Dataset.from_parquet(str(folder / f"{part}.parquet")).to_list() for part in parts)
     )
+
+
+def _make_stage(data: Data, seed: int, given: Options, folder: Path) -> None:
+    model, tokenizer = shared.language_model(quick=given.quick)
+    model.set_attn_implementation(ATTENTION)
+    parts = _split(data, tokenizer, seed, given.quick)
+    model = sft(model, parts.pop("sft"), tokenizer.pad_token_id, seed, data, given.quick)
+    for part, rows in parts.items():
+        rows = with_reference(model, rows, tokenizer.pad_token_id, given.quick)
+        Dataset.from_list(rows).to_parquet(_made(folder) / f"{part}.parquet")
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    (folder / "done").touch()
 
 
 def _split(data: Data, tokenizer: Any, seed: int, quick: bool) -> dict[str, list[Row]]:
@@ -191,26 +196,15 @@ def _split(data: Data, tokenizer: Any, seed: int, quick: bool) -> dict[str, list
     }
 
 
-def adapter(model: Any) -> LoraConfig:
-    """LoRA on the linear layers of the upper half: no gradient flows through the lower one, half the backward pass."""
-    layers = model.config.num_hidden_layers
-    return LoraConfig(
-        r=8,
-        lora_alpha=16,
-        target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-        layers_to_transform=list(range(layers // 2, layers)),
-        task_type="CAUSAL_LM",
-    )
-
-
-def sft(model: Any, rows: list[Row], pad_token_id: int, seed: int, rate: float, quick: bool) -> Any:
-    """One epoch on the chosen answers, with an adapter that is merged at the end."""
+def sft(model: Any, rows: list[Row], pad_token_id: int, seed: int, data: Data, quick: bool) -> Any:
+    """A few epochs on the chosen answers, with an adapter that is merged at the end."""
     torch.manual_seed(seed)
-    adapted = get_peft_model(model, adapter(model)).to(shared.DEVICE).train()
-    optimizer = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=rate)
+    adapted = get_peft_model(model, shared.lora()).to(shared.DEVICE).train()
+    optimizer = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=data.sft_rate)
     collate = PreferenceCollator(pad_token_id, share_prefix=False)
-    order = np.random.default_rng(seed).permutation(len(rows))
-    for start in range(0, len(rows), BATCH):
+    rng = np.random.default_rng(seed)
+    order = np.concatenate([rng.permutation(len(rows)) for _ in range(data.sft_epochs)])
+    for start in range(0, len(order), BATCH):
         batch = collate([rows[i] | {"rejected_ids": []} for i in order[start : start + BATCH]])
         with shared.autocast(quick=quick):
             scores = score_answers(adapted, _on_device(batch))
@@ -276,11 +270,8 @@ def flips(share: float) -> Callable[[Row, float], Row]:
 # --- runs ------------------------------------------------------------------------------------------------------------
 
 
-def run(study: Study, one: Run, given: Options, memory: Memory, *, part: str) -> dict[str, Any]:
-    """Train and score the rows of `part`: `correct` (one number per row), `seconds`, and the study's extras.
-
-    `memory`: of the lower layers, which all runs of a seed share.
-    """
+def run(study: Study, one: Run, given: Options, *, part: str) -> dict[str, Any]:
+    """Train and score the rows of `part`: `correct` (one number per row), `seconds`, and the study's extras."""
     start = time.perf_counter()
     ready = stage(study.data, one.seed, given)
     options = dict(study.systems[one.system])
@@ -291,7 +282,6 @@ def run(study: Study, one: Run, given: Options, memory: Memory, *, part: str) ->
         rows = [use_rejected(row, range(negatives)) for row in rows]
     rows = [row | {"row": i} for i, row in enumerate(_in_batches(rows, one.seed))]
     model, tokenizer = load_causal_lm(ready.model, attn_implementation=ATTENTION)
-    remember_lower_half(model, memory)
     with tempfile.TemporaryDirectory() as folder:
         args = PreferenceConfig(
             **shared.trainer_options(folder, quick=given.quick, learning_rate=one.rate, seed=one.seed),
@@ -308,7 +298,7 @@ def run(study: Study, one: Run, given: Options, memory: Memory, *, part: str) ->
             args=args,
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
-            peft_config=adapter(model),
+            peft_config=shared.lora(),
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
@@ -341,46 +331,34 @@ def _scores(rank_by: str, sums: Array, counts: Array, row: Row) -> Array:
     return sums / (counts if rank_by == "mean_logp" else 1)
 
 
-class Runs:
-    """The finished runs of a study, in files beside its result; says how long the rest will take."""
-
-    def __init__(self, study: Study, given: Options) -> None:
-        self.study, self.given = study, given
-        self.folder = _made(given.output / "runs" / study.data.name)  # beside the result: its evidence, row by row
-        tuning = len(LEARNING_RATES) if not given.quick else 1
-        self.left = tuning + len(study.systems) * len(study.settings) * seeds(study, given)
-        self.seconds: list[float] = []
-        self.seed, self.memory = -1, Memory()
-
-    def __call__(self, one: Run, *, part: str) -> dict[str, Any]:
-        key = _digest([self.study.systems[one.system], one, part, *_recipe(self.study.data, self.given)])
-        path = self.folder / f"{key}.json"
-        self.left -= 1
-        if path.is_file():
-            kept: dict[str, Any] = json.loads(path.read_text())
-            return kept
-        if one.seed != self.seed:
-            self.seed, self.memory = one.seed, Memory()
-        result = run(self.study, one, self.given, self.memory, part=part)
-        partial = path.with_suffix(".part")
-        partial.write_text(json.dumps(result))
-        partial.replace(path)
-        self.seconds.append(result["seconds"])
-        minutes = self.left * float(np.mean(self.seconds)) / 60
-        print(
-            f"{one}: {self.study.metric} {np.mean(result['correct']):.3f} on {part} rows; {self.left} runs left, "
-            f"about {minutes:.0f} min",
-            flush=True,
-        )
-        return result
-
-
-def tune(study: Study, runs: Runs, given: Options) -> float:
+def tune(study: Study, given: Options) -> float:
     """The learning rate: the baseline's best on the validation rows of the first seed."""
     rates = LEARNING_RATES[-1:] if given.quick else LEARNING_RATES
     setting, _ = study.tune_on
-    found = {r: np.mean(runs(Run(study.baseline, setting, 0, r), part="validation")["correct"]) for r in rates}
-    return max(rates, key=lambda rate: found[rate])
+    found = share(job(study, Run(study.baseline, setting, 0, rate), given, part="validation") for rate in rates)
+    scores = {rate: np.mean(result["correct"]) for rate, result in zip(rates, found, strict=True)}
+    return max(rates, key=lambda rate: scores[rate])
+
+
+def all_runs(study: Study, rate: float, given: Options) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """(system, setting) -> the results of all seeds on the test rows."""
+    cases = [(system, setting) for setting in study.settings for system in study.systems]
+    runs = [Run(*case, seed, rate) for case in cases for seed in seeds(study, given)]
+    found = share(job(study, one, given, part="test") for one in runs)
+    return {case: [r for one, r in zip(runs, found, strict=True) if one[:2] == case] for case in cases}
+
+
+def job(study: Study, one: Run, given: Options, *, part: str) -> Job:
+    """A run and its file, which lies beside the result: its evidence, row by row."""
+    key = _digest([study.systems[one.system], one, part, *_recipe(study.data, given)])
+
+    def make() -> dict[str, Any]:
+        result = run(study, one, given, part=part)
+        told = f"{study.metric} {np.mean(result['correct']):.3f} on {part} rows"
+        print(f"{one}: {told}, {result['seconds']:.0f} s", flush=True)
+        return result
+
+    return given.output / "runs" / study.data.name / f"{key}.json", make
 
 
 # --- intervals and verdict -------------------------------------------------------------------------------------------
@@ -439,14 +417,8 @@ def main(study: Study) -> None:
     if given.quick:
         torch.set_num_threads(1)
     disable_progress_bars()
-    runs = Runs(study, given)
-    rate = tune(study, runs, given)
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for seed in range(seeds(study, given)):
-        for setting in study.settings:
-            for system in study.systems:
-                result = runs(Run(system, setting, seed, rate), part="test")
-                found.setdefault((system, setting), []).append(result)
+    rate = tune(study, given)
+    found = all_runs(study, rate, given)
     sizes = study.data.sizes._asdict()
     result = {
         "name": study.name,
@@ -460,17 +432,18 @@ def main(study: Study) -> None:
             **{p: version(p) for p in ("predilect", "pref-losses", "torch", "trl", "transformers", "peft")},
         },
         "data": f"{study.data.words}; rows: {', '.join(f'{n} {part}' for part, n in sizes.items())}; "
-        f"SmolLM2-135M-Instruct in {shared.DTYPE}, {ADAPTED}, one epoch, batches of {BATCH}; learning rate {rate:g}",
-        "seeds": list(range(seeds(study, given))),
+        f"SmolLM2-135M-Instruct in {shared.DTYPE}, LoRA on all linear layers, one epoch, batches of {BATCH}; "
+        f"learning rate {rate:g}",
+        "seeds": list(seeds(study, given)),
         **summarise(study, found),
     }
-    path = _made(given.output) / f"{study.name}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    path = given.output / f"{study.name}.json"
+    write(path, result, indent=2)
     print(f"{study.claim}\n{result['verdict']}: {result['because']}\nwritten to {path}")
 
 
-def seeds(study: Study, given: Options) -> int:
-    return 1 if given.quick else study.seeds
+def seeds(study: Study, given: Options) -> range:
+    return range(1 if given.quick else study.seeds)
 
 
 def _options(study: Study) -> Options:
@@ -487,7 +460,7 @@ def _options(study: Study) -> Options:
 
 def _recipe(data: Data, given: Options) -> list[Any]:
     """What a kept stage or run depends on beside its own options: another recipe, another file."""
-    return [data.name, *data.sizes, data.longest, MAX_LENGTH, data.sft_rate, BATCH, ADAPTED, given.quick]
+    return [data.name, *data.sizes, data.longest, MAX_LENGTH, data.sft_rate, data.sft_epochs, BATCH, given.quick]
 
 
 def _length(row: Row) -> int:

@@ -19,8 +19,8 @@ def _with_decoys(rows: list[Row], rng: np.random.Generator) -> list[Row]:
 HH = Data(
     name="hh",
     rows=shared.hh_pairs,
-    sizes=Sizes(sft=200, train=288, validation=160, test=384),
-    words="HH helpful-base test pairs of at most 192 tokens (prompt and both answers)",
-    longest=192,
+    sizes=Sizes(sft=300, train=1200, validation=240, test=600),
+    words="HH helpful-base test pairs (prompts cut to their last 256 tokens)",
+    longest=600,
     answers=_with_decoys,
 )

@@ -2,8 +2,8 @@
 
 A study fits systems on the same splits, once per seed, and ranks the same candidate sets of the same test rows. Each
 finished run is kept as a file with the rank of every row; a fitted model that other systems start from is kept in the
-work folder. A script that was killed goes on from there. Hyper-parameters are those of the systems as written in the
-script: nothing is chosen on test rows.
+work folder. A script that was killed goes on from there, and copies started together (on one GPU, say) share the runs.
+Hyper-parameters are those of the systems as written in the script: nothing is chosen on test rows.
 
 Intervals: 95 % bootstrap that resamples seeds and users together. The verdict follows from the intervals of the
 study's differences: `holds` if all lie above 0, `does not hold` if one lies below 0, else `undecided`.
@@ -12,12 +12,11 @@ study's differences: `holds` if all lie above 0, `does not hold` if one lies bel
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +26,7 @@ import numpy as np
 import torch
 from benchmarks import _preferences as shared
 from benchmarks.claims._claims import RESULTS, verdict
+from benchmarks.claims._kept import Job, only_one, share, write
 from benchmarks.speed._results import hardware
 
 from predilect.data import RecDataset, SequenceSplits
@@ -59,11 +59,16 @@ class Bench:
         """Optimizer steps; two in a smoke run."""
         return 2 if self.quick else number
 
+    def of_seed(self, seed: int) -> Bench:
+        """The same with another seed's folder."""
+        return replace(self, folder=self.folder.with_name(f"seed{seed}"))
+
     def kept(self, name: str, fit: Callable[[], Recommender]) -> Path:
         """The folder of a fitted recommender, fitted now or before."""
         folder = self.folder / name
-        if not (folder / "recommender.json").is_file():
-            fit().save_pretrained(folder)
+        with only_one(folder):
+            if not (folder / "recommender.json").is_file():
+                fit().save_pretrained(folder)
         return folder
 
 
@@ -81,7 +86,8 @@ class Study:
         splits: quick or not -> splits with candidates.
         words: what the data is.
         systems: name -> (bench, seed) -> a fitted recommender.
-        differences: name -> (better, worse), of hr@1.
+        differences: name -> (better, worse), of hr@1; the verdict follows from them.
+        also: more differences, on which no verdict rests.
         once: systems that no claim rests on, which are run for the first seed only.
         rows: test rows that are ranked.
         seeds: how many.
@@ -96,6 +102,7 @@ class Study:
     systems: Mapping[str, System]
     differences: Mapping[str, tuple[str, str]]
     options: Mapping[str, Any]
+    also: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     once: frozenset[str] = frozenset()
     rows: int = 400
     seeds: int = 3
@@ -129,16 +136,12 @@ def versions(
 
 def main(study: Study) -> None:
     given = options_of(study.claim)
-    output, work = given.output, given.work
     splits = study.splits(quick=given.quick)
-    options = {**study.options, **tiny_model(work), "lora_layers": None} if given.quick else study.options
+    options = {**study.options, **tiny_model(given.work)} if given.quick else study.options
     seeds = range(1 if given.quick else study.seeds)
-    found = {
-        (system, seed): _run(study, system, seed, splits, options, output, work, given.quick)
-        for seed in seeds
-        for system in study.systems
-        if seed == 0 or system not in study.once
-    }
+    runs = [(system, seed) for system in study.systems for seed in seeds if seed == 0 or system not in study.once]
+    results = share(_job(study, *one, splits, options, given) for one in runs)
+    found = dict(zip(runs, results, strict=True))
     result = {
         "name": study.name,
         "paper": study.paper,
@@ -151,50 +154,39 @@ def main(study: Study) -> None:
         "seeds": list(seeds),
         **summarise(study, found, list(seeds)),
     }
-    path = output / f"{study.name}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    path = given.output / f"{study.name}.json"
+    write(path, result, indent=2)
     print(f"{study.claim}\n{result['verdict']}: {result['because']}\nwritten to {path}")
 
 
-def _run(
-    study: Study,
-    system: str,
-    seed: int,
-    splits: SequenceSplits,
-    options: Mapping[str, Any],
-    output: Path,
-    work: Path,
-    quick: bool,
-) -> dict[str, Any]:
+def _job(
+    study: Study, system: str, seed: int, splits: SequenceSplits, options: Mapping[str, Any], given: Options
+) -> Job:
     """Ranks of the test rows, kept beside the result."""
-    path = output / "runs" / study.name / f"{system.replace(' ', '_')}-seed{seed}.json"
-    if path.is_file():
-        kept: dict[str, Any] = json.loads(path.read_text())
-        return kept
-    start = time.perf_counter()
-    recommender = study.systems[system](Bench(splits, work / study.name / f"seed{seed}", options, quick), seed)
-    fitted = time.perf_counter()
-    evaluation = evaluate(
-        recommender, splits, protocol="candidates", max_rows=12 if quick else study.rows, bootstrap=0, batch_size=128
-    )
-    # a result names no folder of the machine it was made on
-    folders = {"retriever_folder", "start_from", *(["model"] if quick else [])}
-    found: dict[str, Any] = {
-        "system": system,
-        "seed": seed,
-        "config": {k: v for k, v in vars(recommender.config).items() if k not in folders},
-        "user": list(evaluation.rows["user_id"]),
-        "rank": [int(r) for r in evaluation.rows["rank"]],
-        "fit_seconds": fitted - start,
-        "rank_seconds": time.perf_counter() - fitted,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(found))
-    partial.replace(path)
-    hit = float(np.mean(np.array(found["rank"]) == 1))
-    print(f"{system}, seed {seed}: hr@1 {hit:.4f}, fitted in {found['fit_seconds']:.0f} s", flush=True)
-    return found
+
+    def make() -> dict[str, Any]:
+        start = time.perf_counter()
+        bench = Bench(splits, given.work / study.name / f"seed{seed}", options, given.quick)
+        recommender = study.systems[system](bench, seed)
+        fitted = time.perf_counter()
+        rows = 12 if given.quick else study.rows
+        evaluation = evaluate(recommender, splits, protocol="candidates", max_rows=rows, bootstrap=0, batch_size=128)
+        # a result names no folder of the machine it was made on
+        folders = {"retriever_folder", "start_from", *(["model"] if given.quick else [])}
+        found: dict[str, Any] = {
+            "system": system,
+            "seed": seed,
+            "config": {k: v for k, v in vars(recommender.config).items() if k not in folders},
+            "user": list(evaluation.rows["user_id"]),
+            "rank": [int(r) for r in evaluation.rows["rank"]],
+            "fit_seconds": fitted - start,
+            "rank_seconds": time.perf_counter() - fitted,
+        }
+        hit = float(np.mean(np.array(found["rank"]) == 1))
+        print(f"{system}, seed {seed}: hr@1 {hit:.4f}, fitted in {found['fit_seconds']:.0f} s", flush=True)
+        return found
+
+    return given.output / "runs" / study.name / f"{system.replace(' ', '_')}-seed{seed}.json", make
 
 
 def summarise(study: Study, found: Mapping[tuple[str, int], dict[str, Any]], seeds: list[int]) -> dict[str, Any]:
@@ -209,10 +201,11 @@ def summarise(study: Study, found: Mapping[tuple[str, int], dict[str, Any]], see
     }
     rows = [_row(system, metric, per_row, groups) for (system, metric), per_row in values.items()]
     differences = {}
-    for name, (better, worse) in study.differences.items():
+    for name, (better, worse) in {**study.differences, **study.also}.items():
         change = values[better, "hr@1"] - values[worse, "hr@1"]
         rows.append(_row(name, "hr@1, difference", change, groups))
-        differences[name] = interval(change, groups)
+        if name in study.differences:
+            differences[name] = interval(change, groups)
     decided, because = verdict(differences)
     return {"rows": rows, "verdict": decided, "because": because}
 

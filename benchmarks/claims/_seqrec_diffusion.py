@@ -5,7 +5,7 @@
 2. The chosen options are trained with every seed, and rank the test rows.
 
 Every fitted model is kept in the work folder, every choice and every rank beside the results. A script that was killed
-goes on from there.
+goes on from there, and copies started together share the work.
 
 The metrics are hr@20 and ndcg@20 as in the paper. Zhihu's official split is ranked as there (nothing is left out of
 the ranking); on the other data what a person took before is not ranked, as in the leaderboard.
@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from itertools import product
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from benchmarks import _preferences as shared
 from benchmarks.claims._claims import verdict
+from benchmarks.claims._kept import Job, kept, write
 from benchmarks.claims._llm_rec import Options, interval, ring
 from benchmarks.claims._llm_rec import versions as versions_of
 from benchmarks.speed._results import hardware
@@ -108,9 +108,12 @@ class Bench:
 
     def choose(self, name: str, system: System) -> dict[str, Any]:
         """The best `options` and `sampling` by validation, and all that was tried."""
-        path = self.kept / f"{_slug(name)}-{_digest(vars(system))}.json"
-        if path.is_file():
-            return _read(path)
+        return kept(*self.choice(name, system))
+
+    def choice(self, name: str, system: System) -> Job:
+        return self.kept / f"{_slug(name)}-{_digest(vars(system))}.json", lambda: self._choose(name, system)
+
+    def _choose(self, name: str, system: System) -> dict[str, Any]:
         tried: list[dict[str, Any]] = []
         for point in system.grid[:1] if self.quick else system.grid:
             recommender, seconds = self._fit(system, point, 0)
@@ -121,20 +124,25 @@ class Bench:
             best = max((t for t in tried if t["options"] == point), key=lambda t: t["ndcg@20"])
             print(f"{self.name}, {name}: {best}", flush=True)
         best = max(tried, key=lambda t: t["ndcg@20"])
-        return _write(path, {"system": name, "fixed": dict(system.fixed), "best": best, "tried": tried})
+        return {"system": name, "fixed": dict(system.fixed), "best": best, "tried": tried}
 
     def test(self, name: str, system: System, seed: int, sampling: Point | None = None) -> Array:
         """Rank of every test row with the chosen options; `sampling` None: the chosen way."""
+        return np.array(kept(*self.ranking(name, system, seed, sampling))["rank"])
+
+    def ranking(self, name: str, system: System, seed: int, sampling: Point | None = None) -> Job:
         chosen = self.choose(name, system)["best"]
         sampling = chosen["sampling"] if sampling is None else sampling
-        path = self.kept / f"{_slug(name)}-{_digest([vars(system), chosen['options'], sampling])}-seed{seed}.json"
-        if not path.is_file():
+
+        def make() -> dict[str, Any]:
             recommender, _ = self._fit(system, chosen["options"], seed)
             found = self.ranks(recommender, sampling, "test")
-            told = {"system": name, "seed": seed, "options": chosen["options"], "sampling": sampling}
-            _write(path, {**told, "rank": found.tolist()})
             print(f"{self.name}, {name}, {sampling}, seed {seed} ranked the test rows", flush=True)
-        return np.array(_read(path)["rank"])
+            told = {"system": name, "seed": seed, "options": chosen["options"], "sampling": sampling}
+            return {**told, "rank": found.tolist()}
+
+        digest = _digest([vars(system), chosen["options"], sampling])
+        return self.kept / f"{_slug(name)}-{digest}-seed{seed}.json", make
 
     def ranks(self, recommender: Recommender, sampling: Point, part: str) -> Array:
         if sampling:
@@ -150,13 +158,16 @@ class Bench:
     def _fit(self, system: System, point: Point, seed: int) -> tuple[Recommender, float]:
         options = {**system.fixed, **point, "seed": seed}
         folder = self.models / f"{system.kind}-{_digest(options)}"
-        if not (folder / "done.json").is_file():
+
+        def fit() -> dict[str, Any]:
             start = time.perf_counter()
             kind: Any = recommender_class(system.kind)
             config = kind.config_class(**options)
             kind(config.quick() if self.quick else config).fit(self.splits).save_pretrained(folder)
-            _write(folder / "done.json", {"seconds": time.perf_counter() - start})
-        return Recommender.from_pretrained(folder), _read(folder / "done.json")["seconds"]
+            return {"seconds": time.perf_counter() - start}
+
+        seconds = kept(folder / "done.json", fit)["seconds"]
+        return Recommender.from_pretrained(folder), seconds
 
 
 def write_result(
@@ -187,7 +198,7 @@ def write_result(
         "because": because,
     }
     path = given.output / f"{name}.json"
-    _write(path, result)
+    write(path, result, indent=2)
     print(f"{claim}\n{decided}: {because}\nwritten to {path}")
 
 
@@ -212,16 +223,3 @@ def _slug(name: str) -> str:
 
 def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
-
-
-def _write(path: Path, content: dict[str, Any]) -> dict[str, Any]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(content))
-    partial.replace(path)
-    return content

@@ -7,14 +7,13 @@ Recovery is measured by the share of the history's titles that the text names, r
 
 from __future__ import annotations
 
-import json
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from benchmarks.claims._claims import verdict
-from benchmarks.claims._llm_rec import interval, options_of, tiny_model, versions
+from benchmarks.claims._kept import Job, share, write
+from benchmarks.claims._llm_rec import Options, interval, options_of, tiny_model, versions
 from benchmarks.claims.llm_rec_llara_hybrid import splits
 from benchmarks.speed._results import hardware
 
@@ -32,7 +31,7 @@ def main() -> None:
     data = splits(quick=given.quick)
     tiny = tiny_model(given.work) if given.quick else {}
     seeds = range(1 if given.quick else SEEDS)
-    found = {seed: _run(seed, data, tiny, given) for seed in seeds}
+    found = dict(enumerate(share(_job(seed, data, tiny, given) for seed in seeds)))
     groups = np.array(found[0]["users"])
     rows, differences = [], {}
     for task, metric in METRIC.items():
@@ -63,16 +62,16 @@ def main() -> None:
         "because": because,
     }
     path = given.output / f"{NAME}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    write(path, result, indent=2)
     print(f"{CLAIM}\n{decided}: {because}\nwritten to {path}")
 
 
-def _run(seed: int, data: Any, tiny: dict[str, Any], given: Any) -> dict[str, Any]:
+def _job(seed: int, data: Any, tiny: dict[str, Any], given: Options) -> Job:
     """The metric of every row, system and task; kept beside the result."""
-    path: Path = given.output / "runs" / NAME / f"seed{seed}.json"
-    if path.is_file():
-        kept: dict[str, Any] = json.loads(path.read_text())
-        return kept
+    return given.output / "runs" / NAME / f"seed{seed}.json", lambda: _run(seed, data, tiny, given)
+
+
+def _run(seed: int, data: Any, tiny: dict[str, Any], given: Options) -> dict[str, Any]:
     folder = given.work / NAME / f"seed{seed}"
     if not (folder / "interpreter.json").is_file():
         backbone = SASRecRecommender(seed=seed, max_epochs=1 if given.quick else 10).fit(data)
@@ -90,12 +89,7 @@ def _run(seed: int, data: Any, tiny: dict[str, Any], given: Any) -> dict[str, An
         values[task] = {system: list(result.rows[metric]) for system, result in results.items()}
         users = list(results["trained"].rows["user_id"])
         print(f"{task}, seed {seed}:", {s: round(float(np.mean(v)), 4) for s, v in values[task].items()}, flush=True)
-    found = {"seed": seed, "users": users, "values": values}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(found))
-    partial.replace(path)
-    return found
+    return {"seed": seed, "users": users, "values": values}
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
     python -m benchmarks.claims.llm_rec_llara_hybrid [--quick] [--output FOLDER] [--work FOLDER]
 
-Beside them popularity, the backbones by themselves, and the default recommender, which adds the retriever's score and
-popularity to the language model's.
+Beside them popularity, the backbones by themselves, a text-only language model without soft tokens, fine-tuned and
+then aligned by S-DPO, the same with the scores of SASRec and popularity added (the package's default), and BIGRec.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from benchmarks.claims._llm_rec import Bench, Study, System, main, ring
@@ -18,7 +19,7 @@ from predilect.data import SequenceSplits
 from predilect.recommender import Recommender, recommender_class
 from predilect.recommenders import Popularity
 
-STEPS = 100
+STEPS, PREFERENCE_STEPS, BATCH = 300, 75, 32
 BACKBONES = ("sasrec", "gru4rec", "caser")
 
 
@@ -57,13 +58,37 @@ def llara(name: str, mode: str, **options: Any) -> System:
     return fit
 
 
-def fused(bench: Bench, seed: int) -> Recommender:
+def fine_tuned(bench: Bench, seed: int) -> Recommender:
+    return Recommender.from_pretrained(sft(bench, seed))
+
+
+def sft(bench: Bench, seed: int) -> Path:
+    """Folder of the text-only language model, from which others start."""
+    options = {**bench.options, "inject": "none", "sft_steps": bench.steps(STEPS), "seed": seed}
+    return bench.kept("sft", lambda: LanguageRecommender(**options).fit(bench.splits))
+
+
+def aligned(bench: Bench, seed: int) -> Recommender:
+    return LanguageRecommender(
+        **{**bench.options, "inject": "none"},
+        start_from=str(sft(bench, seed)),
+        sft_steps=0,
+        preference_steps=bench.steps(PREFERENCE_STEPS),
+        preference_learning_rate=3e-4,
+        num_negatives=3,
+        objective={"link": "softmax", "beta": 1.0},
+        seed=seed,
+    ).fit(bench.splits)
+
+
+def injected(bench: Bench, seed: int) -> Recommender:
     backbone("sasrec")(bench, seed)
     return LanguageRecommender(
-        **{**bench.options, "inject": "retriever"},
+        **{**bench.options, "inject": "retriever", "inject_rows": 8 if bench.quick else 400},
+        start_from=str(sft(bench, seed)),
+        sft_steps=0,
         retriever="sasrec",
         retriever_folder=str(bench.folder / "sasrec"),
-        sft_steps=bench.steps(STEPS),
         seed=seed,
     ).fit(bench.splits)
 
@@ -80,8 +105,9 @@ STUDY = Study(
     claim="Hybrid prompts beat text-only ones, and a curriculum beats hybrid prompts from the start.",
     splits=splits,
     words=(
-        "MovieTweetings-100K, 5-core, temporal split, 20 uniform candidates, 300 test rows; SmolLM2-135M-Instruct, "
-        f"LoRA, {STEPS} steps of 8 rows; all but the last two language models rank by themselves"
+        "MovieTweetings-100K, 5-core, temporal split, 20 uniform candidates, 1,000 test rows; SmolLM2-135M-Instruct, "
+        f"LoRA, {STEPS} steps of {BATCH} rows (S-DPO: {PREFERENCE_STEPS} more with beta 1); all but the "
+        "one with injection rank alone"
     ),
     systems={
         "popularity": popularity,
@@ -89,17 +115,24 @@ STUDY = Study(
         "LLaRA, text": llara("sasrec", "text"),
         "LLaRA, hybrid": llara("sasrec", "hybrid"),
         **{f"LLaRA, curriculum, {name}": llara(name, "curriculum") for name in BACKBONES},
-        "language with injection": fused,
+        "fine-tuned": fine_tuned,
+        "S-DPO, K = 3": aligned,
+        "fine-tuned, injection": injected,
         "BIGRec": bigrec,
     },
-    once=frozenset({*(f"LLaRA, curriculum, {name}" for name in BACKBONES[1:]), "language with injection", "BIGRec"}),
-    rows=300,
+    once=frozenset({*(f"LLaRA, curriculum, {name}" for name in BACKBONES[1:]), "BIGRec"}),
+    rows=1000,
     differences={
         "hybrid - text": ("LLaRA, hybrid", "LLaRA, text"),
         "curriculum - text": ("LLaRA, curriculum, sasrec", "LLaRA, text"),
         "curriculum - hybrid": ("LLaRA, curriculum, sasrec", "LLaRA, hybrid"),
     },
-    options={},
+    also={
+        "S-DPO - fine-tuned": ("S-DPO, K = 3", "fine-tuned"),
+        "fine-tuned, injection - popularity": ("fine-tuned, injection", "popularity"),
+        "fine-tuned, injection - SASRec": ("fine-tuned, injection", "sasrec"),
+    },
+    options={"batch_size": BATCH},
 )
 
 if __name__ == "__main__":

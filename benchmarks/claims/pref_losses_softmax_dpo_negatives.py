@@ -30,11 +30,12 @@ def _as_is(row: Row, draw: float) -> Row:
 LASTFM = Data(
     name="lastfm",
     rows=shared.artist_choices,
-    sizes=Sizes(sft=1600, train=384, validation=128, test=400),
+    sizes=Sizes(sft=1500, train=640, validation=160, test=460),
     words="Last.fm candidate prompts of S-DPO's sample (histories of at most 10, 20 candidates)",
     longest=400,
     answers=_some_negatives,
     sft_rate=5e-4,
+    sft_epochs=3,
 )
 STUDY = Study(
     name="pref_losses_softmax_dpo_negatives",

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from benchmarks.claims._kept import share
 from benchmarks.claims._llm_rec import interval, options_of
 from benchmarks.claims._seqrec_diffusion import DATA, METRICS, Array, Bench, System, grid, row, seeds, write_result
 
@@ -49,10 +50,14 @@ SYSTEMS = {
 def main() -> None:
     given = options_of("Diffusion recommenders against classifiers.")
     benches = {name: Bench(name, given) for name in (list(DATA)[:1] if given.quick else DATA)}
-    for name, bench in benches.items():
-        for system in SYSTEMS:
-            bench.choose(system, SYSTEMS[system])
-        print(f"{name}: all options are chosen", flush=True)
+    share(bench.choice(*system) for bench in benches.values() for system in SYSTEMS.items())
+    print("all options are chosen", flush=True)
+    share(
+        bench.ranking(*system, seed)
+        for bench in benches.values()
+        for system in SYSTEMS.items()
+        for seed in seeds(given)
+    )
     words = "; ".join(bench.data.words for bench in benches.values())
     tuned = (
         "options by ndcg@20 on validation rows, first seed, four trainings for each system (rate and dropout; "

@@ -60,7 +60,8 @@ def test_quick_run_writes_a_result_and_resumes(script: str, quick_run: Callable[
     assert "SFT stage" in first
     assert "SFT stage" not in again
     assert "learning rate" in first
-    assert "runs left" not in again
+    assert "on test rows" in first
+    assert "on test rows" not in again
     resumed = json.loads(path.read_text())
     assert resumed | {"date": result["date"]} == result  # a resumed script has the date of its last day
 
@@ -172,40 +173,6 @@ def test_batches_hold_every_row_once_and_similar_lengths(claims: Any) -> None:
     assert (np.ptp(lengths, axis=1) == claims.BATCH - 1).all()
 
 
-def test_a_remembered_lower_half_changes_nothing(claims: Any) -> None:
-    from benchmarks.claims._frozen import Memory, remember_lower_half
-    from peft import get_peft_model
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    def adapted(memory: Any) -> Any:
-        torch.manual_seed(0)
-        sizes = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": 4}
-        model = LlamaForCausalLM(LlamaConfig(vocab_size=30, initializer_range=0.5, **sizes))
-        if memory is not None:
-            remember_lower_half(model, memory)
-        model = get_peft_model(model, claims.adapter(model))
-        return model, {name: p for name, p in model.named_parameters() if p.requires_grad}
-
-    memory, ids = Memory(), torch.randint(0, 30, (3, 7), generator=torch.Generator().manual_seed(1))
-    mask = torch.ones(3, 7, dtype=torch.long)
-    (ours, trained), (plain, expected) = adapted(memory), adapted(None)
-    assert sorted(trained) == sorted(expected)
-    assert not any(".layers.1." in name for name in trained)
-    for batch, known in ((ids, 0), (ids, 1), (ids.flip(0), 1)):
-        assert len(memory) == known
-        first, second = (m(input_ids=batch, attention_mask=mask, labels=batch, use_cache=False) for m in (ours, plain))
-        assert torch.equal(first.logits, second.logits)
-        first.loss.backward()
-        second.loss.backward()
-        assert all(torch.equal(trained[name].grad, expected[name].grad) for name in trained)
-    half = mask.clone()
-    half[:, 4:] = 0
-    ours(input_ids=ids, attention_mask=half, use_cache=False)
-    assert len(memory) == 3  # another mask is another batch
-    with pytest.raises(ValueError, match="use_cache=False"):
-        ours(input_ids=ids, use_cache=True)
-
-
 def made_up_study(claims: Any) -> Any:
     data = claims.Data("toy", lambda quick: None, claims.Sizes(1, 1, 1, 1), "toy", 9, lambda rows, rng: rows)
     return claims.Study(
@@ -226,7 +193,7 @@ def fake_run(claims: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Runs in place of training: A is right everywhere, B nowhere; 3e-4 is the best rate of B, all are equal for A."""
     seen: list[Any] = []
 
-    def run(study: Any, one: Any, given: Any, memory: Any, *, part: str) -> dict[str, Any]:
+    def run(study: Any, one: Any, given: Any, *, part: str) -> dict[str, Any]:
         seen.append((one, part))
         best = part == "validation" and one.rate == 3e-4
         return {"run": one._asdict(), "correct": [int(one.system == "A" or best)] * 4, "seconds": 1.0}
@@ -239,21 +206,18 @@ def test_the_rate_is_the_baselines_best_on_validation_rows_and_finished_runs_are
     claims: Any, fake_run: list[Any], tmp_path: Path
 ) -> None:
     study, given = made_up_study(claims), claims.Options(False, tmp_path, tmp_path)
-    assert claims.tune(study, claims.Runs(study, given), given) == 3e-4
+    assert claims.tune(study, given) == 3e-4
     assert {(one.system, part) for one, part in fake_run} == {("B", "validation")}
     assert len(fake_run) == len(claims.LEARNING_RATES)
     other = replace(study, name="another study on the same data")
-    assert claims.tune(other, claims.Runs(other, given), given) == 3e-4
+    assert claims.tune(other, given) == 3e-4
     assert len(fake_run) == len(claims.LEARNING_RATES)  # it finds them all
 
 
 def test_the_summary_has_systems_and_differences(claims: Any, fake_run: list[Any], tmp_path: Path) -> None:
     study, given = made_up_study(claims), claims.Options(False, tmp_path, tmp_path)
-    runs = claims.Runs(study, given)
-    found = {
-        (system, "as is"): [runs(claims.Run(system, "as is", seed, 1e-4), part="test") for seed in range(3)]
-        for system in study.systems
-    }
+    found = claims.all_runs(study, 1e-4, given)
+    assert [len(results) for results in found.values()] == [3, 3]
     summary = claims.summarise(study, found)
     assert summary["verdict"] == "holds"
     assert [(r["system"], r["mean"]) for r in summary["rows"]] == [("A", 1.0), ("B", 0.0), ("A - B", 1.0)]

@@ -24,7 +24,7 @@ def fitted(options: dict[str, Any], letter_splits: Any) -> BIGRec:
 def test_scores_are_injected_distances_of_what_was_generated(fitted: BIGRec, letter_splits: Any) -> None:
     history = letter_splits.tensors("test").history[:4]
     texts = fitted.generate(history)
-    expected = inject(fitted.grounding.distances(texts), fitted.retriever.score(history), 3.0)
+    expected = inject(fitted.grounding.distances(texts).cpu(), fitted.retriever.score(history), 3.0)
     scores = fitted.score(history)
     torch.testing.assert_close(scores, expected)
     candidates = torch.tensor([[3, 9, 20]] * 4)

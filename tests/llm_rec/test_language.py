@@ -11,6 +11,7 @@ import torch
 from transformers import TrainerCallback
 
 from llm_rec.language import LanguageRecommender, SoftmaxDPORecommender
+from llm_rec.language_model import device
 from predilect.evaluation import evaluate
 from predilect.recommender import Recommender
 from predilect.tokenization import encode_answers
@@ -45,11 +46,11 @@ def test_a_score_is_the_log_probability_of_the_title_after_its_prompt(fitted: An
         past = [splits.catalogue.title(int(i)) for i in history[row] if i]
         prompt = tokenizer.encode(template.render(history=past, candidates=titles), add_special_tokens=False)
         for column, answer in enumerate(encode_answers(tokenizer, titles)):
-            ids = torch.tensor([prompt + answer])
+            ids = torch.tensor([prompt + answer], device=fitted.model.device)
             with torch.inference_mode():
                 logps = fitted.model(input_ids=ids).logits[0].log_softmax(-1)
             expected = logps[torch.arange(len(prompt) - 1, ids.shape[1] - 1), torch.tensor(answer)].sum()
-            torch.testing.assert_close(scores[row, column], expected, rtol=1e-4, atol=1e-3)
+            torch.testing.assert_close(scores[row, column], expected.cpu(), rtol=1e-4, atol=1e-3)
 
 
 def test_scores_do_not_depend_on_the_batch(fitted: Any, splits: Any) -> None:
@@ -94,6 +95,12 @@ def test_training_learns_the_planted_order(options: dict[str, Any], letter_split
     assert found[0] > 0.9 > found[1]
 
 
+def alike(found: Any, expected: Any) -> None:
+    """Equal to the last bit; on a GPU, whose sums have no fixed order, close."""
+    exact = {"rtol": 0, "atol": 0}
+    torch.testing.assert_close(found, expected, **(exact if device().type == "cpu" else {"rtol": 0.01, "atol": 1e-4}))
+
+
 class Kill(TrainerCallback):
     """Dies after a step of the second stage."""
 
@@ -118,8 +125,8 @@ def test_a_killed_fit_goes_on_to_the_same_model(
     resumed = SoftmaxDPORecommender(**options).fit(splits, output_dir=tmp_path / "killed", resume=True)
     ours, theirs = resumed.model.state_dict(), unbroken.model.state_dict()
     assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
-    assert resumed.injection == unbroken.injection
+    alike(ours, theirs)
+    alike(resumed.injection._asdict(), unbroken.injection._asdict())
     assert not list(tmp_path.rglob("training_args.bin"))
 
 
@@ -146,7 +153,8 @@ def test_lora_on_the_last_blocks_only(options: dict[str, Any], splits: Any, tmp_
     assert adapted
     assert all(".layers.1." in name for name in adapted)
     assert {name.split(".lora_")[0].rsplit(".", 1)[1] for name in adapted} >= {"q_proj", "o_proj", "down_proj"}
-    states = recommender.model(input_ids=torch.ones(1, 3, dtype=torch.long), output_hidden_states=True).hidden_states
+    ids = torch.ones(1, 3, dtype=torch.long, device=recommender.model.device)
+    states = recommender.model(input_ids=ids, output_hidden_states=True).hidden_states
     assert [state.requires_grad for state in states] == [False, False, True]
     recommender.save_pretrained(tmp_path)
     histories = splits.tensors("test").history[:4]
@@ -177,7 +185,7 @@ def test_half_precision_without_detours_changes_no_number(
         monkeypatch.setattr(f"{module}.disable_input_dtype_casting", lambda model, active: nullcontext())
     plain = weights()
     assert casts == [True, True]
-    assert all(torch.equal(ours[name], plain[name]) for name in plain)
+    alike(ours, plain)
 
 
 def test_another_run_in_the_folder_is_refused(options: dict[str, Any], splits: Any, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_one_title_is_named_better_than_by_the_controls(
 def test_only_the_adapter_moves(small: RecInterpreter, options: dict[str, Any], listing_folder: Path) -> None:
     weights = load_file(listing_folder / "model.safetensors")
     kept = small.model.lm.state_dict()
-    assert all(torch.equal(kept[name], value) for name, value in weights.items())
+    assert all(torch.equal(kept[name].cpu(), value) for name, value in weights.items())
     assert small.num_parameters == 2 * (16 * 32 + 32)
 
 
@@ -142,8 +142,10 @@ def test_swapped_vectors_swap_the_losses_of_a_training_batch(trained: RecInterpr
             for n, i in enumerate(order)
         ]
         batch = AnswerCollator(trained.model.tokenizer.pad_token_id)(rows)
-        given = {name: batch[name] for name in ("input_ids", "attention_mask", "vectors")}
-        found = label_logps(trained.model, batch["labels"], **given)
+        device = trained.model.device
+        given = {name: batch[name].to(device) for name in ("input_ids", "attention_mask")}
+        vectors = {name: values.to(device) for name, values in batch["vectors"].items()}
+        found = label_logps(trained.model, batch["labels"].to(device), vectors=vectors, **given)
         return torch.stack([found.logps[found.rows == n].sum() for n in range(2)]).detach()
 
     first = losses((0, 1))
@@ -412,7 +414,7 @@ def test_saved_and_loaded_it_says_the_same(trained: RecInterpreter, tmp_path: Pa
     for task in ("recovery", "residual"):
         before, after = (evaluate(r, letter_splits, task=task, max_rows=10)["trained"] for r in (trained, loaded))
         assert before.metrics == after.metrics
-        assert before.rows[:] == after.rows[:]
+        assert repr(before.rows[:]) == repr(after.rows[:])  # as words, in which nan is nan
     loaded.save_pretrained(tmp_path)  # over what it was loaded from
     assert same(adapter(RecInterpreter.from_pretrained(tmp_path)), adapter(trained))
     assert not list(tmp_path.rglob("*.bin")) + list(tmp_path.rglob("*.pt")) + list(tmp_path.rglob("*.pkl"))
@@ -530,12 +532,12 @@ def test_reads_the_items_that_a_diffusion_model_imagines(options: dict[str, Any]
     diffusion = pytest.importorskip("seqrec_diffusion", reason="the oracle items are those of seqrec-diffusion")
     small = {"hidden_size": 16, "timesteps": 50, "schedule": "exp", "guidance": 0.0, "draws": 20, "dropout": 0.0}
     dreamrec = diffusion.DreamRec(**small, encoder="sasrec", max_epochs=80, batch_size=32, learning_rate=0.01)
-    vectors = dreamrec.fit(letter_splits).model.item_vectors.detach()
+    vectors = dreamrec.fit(letter_splits).model.item_vectors.detach().cpu()
     table = torch.cat((torch.zeros(1, 16), vectors))
     settings = {**options, "batch_size": 16, "steps": 150, "learning_rate": 2e-2, "tasks": ("item",)}
     reader = RecInterpreter(**settings).fit(letter_splits, backbone=table)
     histories = torch.tensor([[i - 4, i - 3, i - 2, i - 1, i] for i in range(5, 17)])
-    oracles = dreamrec.oracle_embeddings(histories)
+    oracles = dreamrec.oracle_embeddings(histories).cpu()
     assert not any((oracle == vectors).all(1).any() for oracle in oracles)
     named = [reader.titles.read(text).items for text in reader.describe(oracles, task="item")]
     assert np.mean([items == [i + 1] for items, i in zip(named, range(5, 17), strict=True)]) > 0.4  # chance: 0.05
