@@ -2,17 +2,19 @@
 
     python -m benchmarks.claims.llm_rec_interpreter_controls [--quick] [--output FOLDER] [--work FOLDER]
 
-Recovery is measured by the share of the history's titles that the text names, residual by exact titles.
+Recovery is measured by the share of the history's titles that the text names, residual by exact titles. The adapter is
+the best of `ADAPTERS` on validation rows (mean of the two) with the first seed.
 """
 
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from benchmarks.claims._claims import verdict
-from benchmarks.claims._kept import Job, share, write
+from benchmarks.claims._kept import Job, only_one, share, write
 from benchmarks.claims._llm_rec import Options, interval, options_of, tiny_model, versions
 from benchmarks.claims.llm_rec_llara_hybrid import splits
 from benchmarks.speed._results import hardware
@@ -22,19 +24,25 @@ from predilect.recommenders import SASRecRecommender
 
 NAME = "llm_rec_interpreter_controls"
 CLAIM = "A language model recovers more of a history from its state than its controls do, and names the residual item."
-STEPS, ROWS, SEEDS = 200, 150, 3
+STEPS, BATCH, ROWS, SEEDS = 800, 32, 300, 3
+ADAPTERS: dict[str, dict[str, Any]] = {
+    "the paper's: linear, one token": {},
+    "linear, 8 tokens": {"num_tokens": 8},
+    "linear, 8 tokens, learning rate 5e-3": {"num_tokens": 8, "learning_rate": 5e-3},
+    "one hidden layer, 8 tokens": {"num_tokens": 8, "projector": "mlp"},
+}
 METRIC = {"recovery": "recovered_share", "residual": "exact"}
 
 
 def main() -> None:
     given = options_of(CLAIM)
-    data = splits(quick=given.quick)
-    tiny = tiny_model(given.work) if given.quick else {}
     seeds = range(1 if given.quick else SEEDS)
-    found = dict(enumerate(share(_job(seed, data, tiny, given) for seed in seeds)))
-    groups = np.array(found[0]["users"])
+    bench = Bench(given)
+    adapter = bench.choose()
+    found = share(bench.reading(adapter, seed, "test", SYSTEMS) for seed in seeds)
     rows, differences = [], {}
     for task, metric in METRIC.items():
+        groups = np.array(found[0]["users"][task])
         values = {s: np.array([found[seed]["values"][task][s] for seed in seeds]) for s in SYSTEMS}
         for system, per_row in values.items():
             mean, low, high = interval(per_row, groups)
@@ -53,8 +61,8 @@ def main() -> None:
         "hardware": hardware(),
         "versions": versions(),
         "data": (
-            "MovieTweetings-100K, 5-core, temporal split; SASRec, SmolLM2-135M-Instruct frozen, a linear adapter, "
-            f"{STEPS} steps of 16 rows; {ROWS} test rows"
+            "MovieTweetings-100K, 5-core, temporal split; SASRec, SmolLM2-135M-Instruct frozen, "
+            f"{STEPS} steps of {BATCH} rows; {ROWS} test rows; adapter: {adapter}"
         ),
         "seeds": list(seeds),
         "rows": rows,
@@ -66,30 +74,62 @@ def main() -> None:
     print(f"{CLAIM}\n{decided}: {because}\nwritten to {path}")
 
 
-def _job(seed: int, data: Any, tiny: dict[str, Any], given: Options) -> Job:
-    """The metric of every row, system and task; kept beside the result."""
-    return given.output / "runs" / NAME / f"seed{seed}.json", lambda: _run(seed, data, tiny, given)
+class Bench:
+    """Fits and reads, each once."""
 
+    def __init__(self, given: Options) -> None:
+        self.given, self.data = given, splits(quick=given.quick)
+        self.options: dict[str, Any] = {"steps": STEPS, "batch_size": BATCH}
+        if given.quick:
+            self.options |= {"steps": 2, **tiny_model(given.work)}
 
-def _run(seed: int, data: Any, tiny: dict[str, Any], given: Options) -> dict[str, Any]:
-    folder = given.work / NAME / f"seed{seed}"
-    if not (folder / "interpreter.json").is_file():
-        backbone = SASRecRecommender(seed=seed, max_epochs=1 if given.quick else 10).fit(data)
-        model = RecInterpreter(steps=2 if given.quick else STEPS, seed=seed, **tiny)
-        model.fit(data, backbone=backbone, output_dir=folder.with_name(f"fit{seed}"), resume=True).save_pretrained(
-            folder
-        )
-    interpreter = RecInterpreter.from_pretrained(folder)
-    values: dict[str, dict[str, list[float]]] = {}
-    users: list[int] = []
-    for task, metric in METRIC.items():
-        results = evaluate(
-            interpreter, data, task=task, systems=SYSTEMS, max_rows=8 if given.quick else ROWS, bootstrap=0
-        )
-        values[task] = {system: list(result.rows[metric]) for system, result in results.items()}
-        users = list(results["trained"].rows["user_id"])
-        print(f"{task}, seed {seed}:", {s: round(float(np.mean(v)), 4) for s, v in values[task].items()}, flush=True)
-    return {"seed": seed, "users": users, "values": values}
+    def choose(self) -> str:
+        """Name of the adapter."""
+        names = list(ADAPTERS)[: 1 if self.given.quick else None]
+        found = share(self.reading(name, 0, "validation", ("trained",)) for name in names)
+        scores = {
+            name: float(np.mean([np.mean(values["trained"]) for values in result["values"].values()]))
+            for name, result in zip(names, found, strict=True)
+        }
+        print(f"on validation rows: {scores}", flush=True)
+        return max(names, key=lambda name: scores[name])
+
+    def reading(self, adapter: str, seed: int, part: str, systems: tuple[str, ...]) -> Job:
+        """The metric of every row, system and task."""
+        name = f"{list(ADAPTERS).index(adapter)}-seed{seed}"
+        path = self.given.output / "runs" / NAME / f"{part}-adapter{name}.json"
+        return path, lambda: self._read(adapter, seed, part, systems)
+
+    def _read(self, adapter: str, seed: int, part: str, systems: tuple[str, ...]) -> dict[str, Any]:
+        interpreter = RecInterpreter.from_pretrained(self._fitted(adapter, seed))
+        rows = 8 if self.given.quick else ROWS
+        values: dict[str, dict[str, list[float]]] = {}
+        users: dict[str, list[int]] = {}
+        for task, metric in METRIC.items():
+            results = evaluate(interpreter, self.data, part, task=task, systems=systems, max_rows=rows, bootstrap=0)
+            values[task] = {system: list(result.rows[metric]) for system, result in results.items()}
+            told = {system: round(float(np.mean(v)), 4) for system, v in values[task].items()}
+            print(f"{adapter}, seed {seed}: {task} on {part} rows {told}", flush=True)
+            users[task] = list(results["trained"].rows["user_id"])
+        return {"adapter": adapter, "options": ADAPTERS[adapter], "seed": seed, "users": users, "values": values}
+
+    def _fitted(self, adapter: str, seed: int) -> Path:
+        folder = self.given.work / NAME / f"{list(ADAPTERS).index(adapter)}-seed{seed}"
+        with only_one(folder):
+            if not (folder / "interpreter.json").is_file():
+                model = RecInterpreter(**self.options, **ADAPTERS[adapter], seed=seed)
+                checkpoints = folder.with_name(f"fit-{folder.name}")
+                backbone = self._backbone(seed)
+                model.fit(self.data, backbone=backbone, output_dir=checkpoints, resume=True).save_pretrained(folder)
+        return folder
+
+    def _backbone(self, seed: int) -> SASRecRecommender:
+        folder = self.given.work / NAME / f"sasrec-seed{seed}"
+        with only_one(folder):
+            if not (folder / "recommender.json").is_file():
+                epochs = 1 if self.given.quick else 10
+                SASRecRecommender(seed=seed, max_epochs=epochs).fit(self.data).save_pretrained(folder)
+        return SASRecRecommender.from_pretrained(folder)
 
 
 if __name__ == "__main__":
