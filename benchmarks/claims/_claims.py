@@ -10,31 +10,24 @@ A study compares systems (options of `PreferenceConfig`) under settings (what is
    rate. Test rows play no part.
 3. One run for each (system, setting, seed). Every finished run is kept as a file, which studies on the same data
    share; a script that was killed goes on from there, and copies started together (on one GPU, say) share the runs.
-4. Intervals: 95 % bootstrap that resamples seeds and test rows together, test rows jointly for all systems. The
-   verdict follows from the intervals of the study's differences: `holds` if all lie above 0, `does not hold` if one
-   lies below 0, else `undecided`.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from benchmarks import _preferences as shared
-from benchmarks.claims._kept import Job, only_one, share, write
-from benchmarks.speed._results import hardware
+from benchmarks.claims._kept import Job, only_one, share
+from benchmarks.claims._results import Array, Interval, Options, interval, options_of, row, write_result
 from datasets import Dataset, disable_progress_bars
 from peft import get_peft_model
 from transformers import PrinterCallback
@@ -44,15 +37,12 @@ from pref_losses import PreferenceConfig, PreferenceTrainer
 from pref_losses.data import prepare_preferences
 from pref_losses.scoring import PreferenceCollator, score_answers
 
-RESULTS = Path(__file__).parents[1] / "results" / "claims"
-WORK = Path("runs") / "claims"
 BATCH = 8
 LEARNING_RATES = (1e-4, 3e-4, 1e-3)
 ATTENTION = "eager" if shared.DEVICE == "cpu" else "sdpa"  # on a processor eager's backward pass is the faster one
 MAX_LENGTH = 256  # prompts are cut at their beginning, in every part of the data alike
 
 Row = dict[str, Any]
-Array = np.ndarray[Any, Any]
 
 
 class Sizes(NamedTuple):
@@ -91,18 +81,18 @@ class Data:
 
 @dataclass(frozen=True)
 class Study:
-    """A claim and how it is tested.
+    """Claims and how they are tested.
 
     Attributes:
         name: of the script.
         paper: authors, year, number.
-        claim: in words.
         data: rows.
         systems: name -> options of `PreferenceConfig`.
         baseline: the system whose learning rate all of them get.
         settings: name -> (training row, number drawn uniformly from [0, 1) for this row) -> training row.
         tune_on: name and function of the setting in which the learning rate is chosen.
-        differences: name -> (better, worse, settings): `better` is claimed to beat `worse` on average over them.
+        claims: in words -> its differences: name -> (better, worse, settings), where `better` is claimed to beat
+            `worse` on average over the settings.
         metric: "accuracy" (chosen above all rejected by the score that the system trains) or "hr@1" (by likelihood).
         seeds: how many.
         extra: (trainer, training rows) -> more numbers of a run.
@@ -110,22 +100,15 @@ class Study:
 
     name: str
     paper: str
-    claim: str
     data: Data
     systems: Mapping[str, Mapping[str, Any]]
     baseline: str
     settings: Mapping[str, Callable[[Row, float], Row]]
     tune_on: tuple[str, Callable[[Row, float], Row]]
-    differences: Mapping[str, tuple[str, str, Sequence[str]]]
+    claims: Mapping[str, Mapping[str, tuple[str, str, Sequence[str]]]]
     metric: str = "accuracy"
     seeds: int = 3
     extra: Callable[[Any, list[Row]], dict[str, float]] = field(default=lambda trainer, rows: {})
-
-
-class Options(NamedTuple):
-    quick: bool
-    output: Path
-    work: Path
 
 
 class Run(NamedTuple):
@@ -361,101 +344,52 @@ def job(study: Study, one: Run, given: Options, *, part: str) -> Job:
     return given.output / "runs" / study.data.name / f"{key}.json", make
 
 
-# --- intervals and verdict -------------------------------------------------------------------------------------------
+# --- a script -------------------------------------------------------------------------------------------------------
 
 
-def interval(values: Array, *, draws: int = 2000) -> tuple[float, float, float]:
-    """Mean and 95 % bootstrap interval of (seeds, rows), resampling both; (seeds, 1) resamples seeds only."""
-    rng = np.random.default_rng(0)
-    seeds, rows = values.shape
-    means = [values[rng.integers(seeds, size=seeds)][:, rng.integers(rows, size=rows)].mean() for _ in range(draws)]
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(values.mean()), float(low), float(high)
-
-
-def verdict(differences: Mapping[str, tuple[float, float, float]]) -> tuple[str, str]:
-    """The verdict and what it rests on; see the module's point 4."""
-    told = "; ".join(
-        f"{name}: {mean:+.3f} ({low:+.3f} to {high:+.3f})" for name, (mean, low, high) in differences.items()
-    )
-    if all(low > 0 for _, low, _ in differences.values()):
-        return "holds", f"every difference lies above 0. {told}."
-    if any(high < 0 for _, _, high in differences.values()):
-        return "does not hold", f"a difference lies below 0. {told}."
-    return "undecided", f"some interval holds 0 and none lies below it. {told}."
-
-
-def result_row(system: str, metric: str, values: Array) -> dict[str, Any]:
-    mean, low, high = interval(values)
-    per_seed = [round(float(v), 4) for v in values.mean(1)]
-    return {"system": system, "metric": metric, "mean": mean, "low": low, "high": high, "per_seed": per_seed}
-
-
-def summarise(study: Study, found: Mapping[tuple[str, str], list[dict[str, Any]]]) -> dict[str, Any]:
-    """Rows and verdict from (system, setting) -> the results of all seeds."""
+def summarise(
+    study: Study, found: Mapping[tuple[str, str], list[dict[str, Any]]]
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, Interval]]]:
+    """Rows, and the differences of every claim, from (system, setting) -> the results of all seeds."""
     correct = {key: np.array([r["correct"] for r in results], float) for key, results in found.items()}
     rows = []
     for (system, setting), results in found.items():
         name = f"{system}, {setting}" if len(study.settings) > 1 else system
-        rows.append(result_row(name, study.metric, correct[system, setting]))
-        for extra in sorted(set(results[0]) - {"run", "correct", "seconds"}):
-            rows.append(result_row(name, extra, np.array([[r[extra]] for r in results])))
-    differences = {}
-    for name, (better, worse, settings) in study.differences.items():
-        values = np.mean([correct[better, s] - correct[worse, s] for s in settings], axis=0)
-        rows.append(result_row(name, f"{study.metric}, difference", values))
-        differences[name] = interval(values)
-    decided, because = verdict(differences)
-    return {"rows": rows, "verdict": decided, "because": because}
-
-
-# --- a script --------------------------------------------------------------------------------------------------------
+        rows.append(row(name, study.metric, correct[system, setting]))
+        for extra in sorted(set(results[0]) - {"run", "correct", "seconds", "environment"}):
+            rows.append(row(name, extra, np.array([[r[extra]] for r in results])))
+    claims = {
+        claim: {
+            name: interval(np.mean([correct[better, s] - correct[worse, s] for s in settings], axis=0))
+            for name, (better, worse, settings) in differences.items()
+        }
+        for claim, differences in study.claims.items()
+    }
+    return rows, claims
 
 
 def main(study: Study) -> None:
-    given = _options(study)
-    if given.quick:
-        torch.set_num_threads(1)
+    given = options_of(" ".join(study.claims))
     disable_progress_bars()
     rate = tune(study, given)
     found = all_runs(study, rate, given)
-    sizes = study.data.sizes._asdict()
-    result = {
-        "name": study.name,
-        "paper": study.paper,
-        "claim": study.claim,
-        "command": f"python -m benchmarks.claims.{study.name}" + (" --quick" if given.quick else ""),
-        "date": date.today().isoformat(),
-        "hardware": hardware(),
-        "versions": {
-            "python": platform.python_version(),
-            **{p: version(p) for p in ("predilect", "pref-losses", "torch", "trl", "transformers", "peft")},
-        },
-        "data": f"{study.data.words}; rows: {', '.join(f'{n} {part}' for part, n in sizes.items())}; "
-        f"SmolLM2-135M-Instruct in {shared.DTYPE}, LoRA on all linear layers, one epoch, batches of {BATCH}; "
-        f"learning rate {rate:g}",
-        "seeds": list(seeds(study, given)),
-        **summarise(study, found),
-    }
-    path = given.output / f"{study.name}.json"
-    write(path, result, indent=2)
-    print(f"{study.claim}\n{result['verdict']}: {result['because']}\nwritten to {path}")
+    rows, claims = summarise(study, found)
+    parts = ", ".join(f"{size} {part}" for part, size in study.data.sizes._asdict().items())
+    write_result(
+        given,
+        name=study.name,
+        paper=study.paper,
+        data=f"{study.data.words}; rows: {parts}; SmolLM2-135M-Instruct in {shared.DTYPE}, LoRA on all linear layers, "
+        f"one epoch, batches of {BATCH}; learning rate {rate:g}",
+        seeds=seeds(study, given),
+        rows=rows,
+        claims=claims,
+        runs=[result for results in found.values() for result in results],
+    )
 
 
 def seeds(study: Study, given: Options) -> range:
     return range(1 if given.quick else study.seeds)
-
-
-def _options(study: Study) -> Options:
-    parser = argparse.ArgumentParser(description=study.claim)
-    parser.add_argument("--quick", action="store_true", help="A smoke run on a tiny model; its verdict means nothing.")
-    parser.add_argument("--output", type=Path, help="Folder of the result file; --quick: a temporary one by default.")
-    parser.add_argument(
-        "--work", type=Path, help=f"Folder of the SFT models, default {WORK}; --quick: a temporary one."
-    )
-    given = parser.parse_args()
-    spare = Path(tempfile.mkdtemp()) if given.quick else None
-    return Options(given.quick, given.output or spare or RESULTS, given.work or spare or WORK)
 
 
 def _recipe(data: Data, given: Options) -> list[Any]:

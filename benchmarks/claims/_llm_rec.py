@@ -4,39 +4,27 @@ A study fits systems on the same splits, once per seed, and ranks the same candi
 finished run is kept as a file with the rank of every row; a fitted model that other systems start from is kept in the
 work folder. A script that was killed goes on from there, and copies started together (on one GPU, say) share the runs.
 Hyper-parameters are those of the systems as written in the script: nothing is chosen on test rows.
-
-Intervals: 95 % bootstrap that resamples seeds and users together. The verdict follows from the intervals of the
-study's differences: `holds` if all lie above 0, `does not hold` if one lies below 0, else `undecided`.
 """
 
 from __future__ import annotations
 
-import argparse
-import platform
-import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import date
-from importlib.metadata import version
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
 from benchmarks import _preferences as shared
-from benchmarks.claims._claims import RESULTS, verdict
-from benchmarks.claims._kept import Job, only_one, share, write
-from benchmarks.speed._results import hardware
+from benchmarks.claims._kept import Job, only_one, share
+from benchmarks.claims._results import Interval, Options, interval, options_of, row, write_result
 
 from predilect.data import RecDataset, SequenceSplits
 from predilect.evaluation import evaluate
 from predilect.evaluation.ranking import rank_metric
 from predilect.recommender import Recommender
 
-WORK = Path("runs") / "claims" / "llm_rec"
 METRICS = ("hr@1", "ndcg@5")
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -77,17 +65,15 @@ System = Callable[[Bench, int], Recommender]
 
 @dataclass(frozen=True)
 class Study:
-    """A claim and how it is tested.
+    """Claims and how they are tested.
 
     Attributes:
         name: of the script.
         paper: authors, year, number.
-        claim: in words.
         splits: quick or not -> splits with candidates.
         words: what the data is.
         systems: name -> (bench, seed) -> a fitted recommender.
-        differences: name -> (better, worse), of hr@1; the verdict follows from them.
-        also: more differences, on which no verdict rests.
+        claims: in words -> pairs of systems, the first of which is claimed to have the higher hr@1.
         once: systems that no claim rests on, which are run for the first seed only.
         rows: test rows that are ranked.
         seeds: how many.
@@ -96,67 +82,34 @@ class Study:
 
     name: str
     paper: str
-    claim: str
     splits: Callable[..., SequenceSplits]
     words: str
     systems: Mapping[str, System]
-    differences: Mapping[str, tuple[str, str]]
+    claims: Mapping[str, Sequence[tuple[str, str]]]
     options: Mapping[str, Any]
-    also: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     once: frozenset[str] = frozenset()
     rows: int = 400
     seeds: int = 3
 
 
-class Options(NamedTuple):
-    quick: bool
-    output: Path
-    work: Path
-
-
-def options_of(claim: str) -> Options:
-    """Read `--quick`, `--output`, `--work`; a smoke run never writes over the committed results."""
-    parser = argparse.ArgumentParser(description=claim)
-    parser.add_argument("--quick", action="store_true", help="A smoke run on a tiny model; its verdict means nothing.")
-    parser.add_argument("--output", type=Path, help="Folder of the result file; --quick: a temporary one by default.")
-    parser.add_argument("--work", type=Path, help=f"Folder of kept models, default {WORK}; --quick: a temporary one.")
-    given = parser.parse_args()
-    if given.quick:
-        torch.set_num_threads(1)
-    spare = Path(tempfile.mkdtemp()) if given.quick else None
-    return Options(given.quick, given.output or spare or RESULTS, given.work or spare or WORK)
-
-
-def versions(
-    names: tuple[str, ...] = ("predilect", "llm-rec", "torch", "transformers", "peft"),
-) -> dict[str, str]:
-    """Of what the numbers depend on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
-
-
 def main(study: Study) -> None:
-    given = options_of(study.claim)
+    given = options_of(" ".join(study.claims))
     splits = study.splits(quick=given.quick)
     options = {**study.options, **tiny_model(given.work)} if given.quick else study.options
     seeds = range(1 if given.quick else study.seeds)
     runs = [(system, seed) for system in study.systems for seed in seeds if seed == 0 or system not in study.once]
     results = share(_job(study, *one, splits, options, given) for one in runs)
-    found = dict(zip(runs, results, strict=True))
-    result = {
-        "name": study.name,
-        "paper": study.paper,
-        "claim": study.claim,
-        "command": f"python -m benchmarks.claims.{study.name}" + (" --quick" if given.quick else ""),
-        "date": date.today().isoformat(),
-        "hardware": hardware(),
-        "versions": versions(),
-        "data": study.words,
-        "seeds": list(seeds),
-        **summarise(study, found, list(seeds)),
-    }
-    path = given.output / f"{study.name}.json"
-    write(path, result, indent=2)
-    print(f"{study.claim}\n{result['verdict']}: {result['because']}\nwritten to {path}")
+    rows, claims = summarise(study, dict(zip(runs, results, strict=True)), list(seeds))
+    write_result(
+        given,
+        name=study.name,
+        paper=study.paper,
+        data=study.words,
+        seeds=seeds,
+        rows=rows,
+        claims=claims,
+        runs=results,
+    )
 
 
 def _job(
@@ -189,8 +142,10 @@ def _job(
     return given.output / "runs" / study.name / f"{system.replace(' ', '_')}-seed{seed}.json", make
 
 
-def summarise(study: Study, found: Mapping[tuple[str, int], dict[str, Any]], seeds: list[int]) -> dict[str, Any]:
-    """Rows and verdict from the ranks of all runs."""
+def summarise(
+    study: Study, found: Mapping[tuple[str, int], dict[str, Any]], seeds: list[int]
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, Interval]]]:
+    """Rows, and the differences of every claim, from the ranks of all runs."""
     groups = np.array(found[next(iter(study.systems)), seeds[0]]["user"])
     values = {
         (system, metric): np.array(
@@ -199,36 +154,15 @@ def summarise(study: Study, found: Mapping[tuple[str, int], dict[str, Any]], see
         for system in study.systems
         for metric in METRICS
     }
-    rows = [_row(system, metric, per_row, groups) for (system, metric), per_row in values.items()]
-    differences = {}
-    for name, (better, worse) in {**study.differences, **study.also}.items():
-        change = values[better, "hr@1"] - values[worse, "hr@1"]
-        rows.append(_row(name, "hr@1, difference", change, groups))
-        if name in study.differences:
-            differences[name] = interval(change, groups)
-    decided, because = verdict(differences)
-    return {"rows": rows, "verdict": decided, "because": because}
-
-
-def interval(values: Array, groups: Array, *, draws: int = 2000) -> tuple[float, float, float]:
-    """Mean and 95 % bootstrap interval of (seeds, rows), resampling seeds and whole groups of rows."""
-    rng = np.random.default_rng(0)
-    _, place = np.unique(groups, return_inverse=True)
-    count = int(place.max()) + 1
-    sums = np.stack([np.bincount(place, weights=row, minlength=count) for row in values])
-    sizes = np.bincount(place, minlength=count)
-    means = []
-    for _ in range(draws):
-        seeds, drawn = rng.integers(len(values), size=len(values)), rng.integers(count, size=count)
-        means.append(sums[seeds][:, drawn].sum() / (len(values) * sizes[drawn].sum()))
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(values.mean()), float(low), float(high)
-
-
-def _row(system: str, metric: str, values: Array, groups: Array) -> dict[str, Any]:
-    mean, low, high = interval(values, groups)
-    per_seed = [round(float(v), 4) for v in values.mean(1)]
-    return {"system": system, "metric": metric, "mean": mean, "low": low, "high": high, "per_seed": per_seed}
+    rows = [row(system, metric, per_row, groups) for (system, metric), per_row in values.items()]
+    claims = {
+        claim: {
+            f"{better} - {worse}": interval(values[better, "hr@1"] - values[worse, "hr@1"], groups)
+            for better, worse in pairs
+        }
+        for claim, pairs in study.claims.items()
+    }
+    return rows, claims
 
 
 def tiny_model(work: Path) -> dict[str, Any]:

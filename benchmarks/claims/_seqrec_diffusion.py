@@ -18,18 +18,15 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date
 from functools import cached_property
 from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
 from benchmarks import _preferences as shared
-from benchmarks.claims._claims import verdict
-from benchmarks.claims._kept import Job, kept, write
-from benchmarks.claims._llm_rec import Options, interval, ring
-from benchmarks.claims._llm_rec import versions as versions_of
-from benchmarks.speed._results import hardware
+from benchmarks.claims._kept import Job, kept
+from benchmarks.claims._llm_rec import ring
+from benchmarks.claims._results import Array, Options
 
 import predilect
 from predilect.data import SequenceSplits, load
@@ -39,7 +36,6 @@ from predilect.recommender import Recommender, recommender_class
 
 SEEDS = 3
 METRICS = ("hr@20", "ndcg@20")
-Array = np.ndarray[Any, Any]
 Point = dict[str, Any]
 
 
@@ -100,6 +96,7 @@ class Bench:
         self.name, self.quick = name, given.quick
         self.data = DATA[name]
         self.models = given.work / "seqrec_diffusion" / name
+        self.found: list[dict[str, Any]] = []  # every ranking that was asked for
         self.kept = given.output / "runs" / "seqrec_diffusion" / name
 
     @cached_property
@@ -128,7 +125,9 @@ class Bench:
 
     def test(self, name: str, system: System, seed: int, sampling: Point | None = None) -> Array:
         """Rank of every test row with the chosen options; `sampling` None: the chosen way."""
-        return np.array(kept(*self.ranking(name, system, seed, sampling))["rank"])
+        result = kept(*self.ranking(name, system, seed, sampling))
+        self.found.append(result)
+        return np.array(result["rank"])
 
     def ranking(self, name: str, system: System, seed: int, sampling: Point | None = None) -> Job:
         chosen = self.choose(name, system)["best"]
@@ -170,51 +169,8 @@ class Bench:
         return Recommender.from_pretrained(folder), seconds
 
 
-def write_result(
-    given: Options,
-    *,
-    name: str,
-    script: str,
-    paper: str,
-    claim: str,
-    data: str,
-    rows: list[dict[str, Any]],
-    differences: Mapping[str, tuple[float, float, float]],
-) -> None:
-    """The result file of one claim; its verdict follows from the intervals of `differences`."""
-    decided, because = verdict(differences)
-    result = {
-        "name": name,
-        "paper": paper,
-        "claim": claim,
-        "command": f"python -m benchmarks.claims.{script}" + (" --quick" if given.quick else ""),
-        "date": date.today().isoformat(),
-        "hardware": hardware(),
-        "versions": versions_of(("predilect", "seqrec-diffusion", "torch", "transformers", "diffusers")),
-        "data": data,
-        "seeds": list(seeds(given)),
-        "rows": rows + [_difference_row(name, *found) for name, found in differences.items()],
-        "verdict": decided,
-        "because": because,
-    }
-    path = given.output / f"{name}.json"
-    write(path, result, indent=2)
-    print(f"{claim}\n{decided}: {because}\nwritten to {path}")
-
-
 def seeds(given: Options) -> range:
     return range(1 if given.quick else SEEDS)
-
-
-def row(system: str, metric: str, values: Array, users: Array) -> dict[str, Any]:
-    """Mean and interval of (seeds, rows)."""
-    mean, low, high = interval(values, users)
-    per_seed = [round(float(v), 4) for v in values.mean(1)]
-    return {"system": system, "metric": metric, "mean": mean, "low": low, "high": high, "per_seed": per_seed}
-
-
-def _difference_row(name: str, mean: float, low: float, high: float) -> dict[str, Any]:
-    return {"system": name, "metric": f"{METRICS[1]}, difference", "mean": mean, "low": low, "high": high}
 
 
 def _slug(name: str) -> str:

@@ -8,22 +8,19 @@ the best of `ADAPTERS` on validation rows (mean of the two) with the first seed.
 
 from __future__ import annotations
 
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.claims._claims import verdict
-from benchmarks.claims._kept import Job, only_one, share, write
-from benchmarks.claims._llm_rec import Options, interval, options_of, tiny_model, versions
+from benchmarks.claims._kept import Job, only_one, share
+from benchmarks.claims._llm_rec import tiny_model
+from benchmarks.claims._results import Options, interval, options_of, row, write_result
 from benchmarks.claims.llm_rec_llara_hybrid import splits
-from benchmarks.speed._results import hardware
 
 from llm_rec.interpreter import SYSTEMS, RecInterpreter, evaluate
 from predilect.recommenders import SASRecRecommender
 
 NAME = "llm_rec_interpreter_controls"
-CLAIM = "A language model recovers more of a history from its state than its controls do, and names the residual item."
 STEPS, BATCH, ROWS, SEEDS = 800, 32, 300, 3
 ADAPTERS: dict[str, dict[str, Any]] = {
     "the paper's: linear, one token": {},
@@ -31,47 +28,39 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "linear, 8 tokens, learning rate 5e-3": {"num_tokens": 8, "learning_rate": 5e-3},
     "one hidden layer, 8 tokens": {"num_tokens": 8, "projector": "mlp"},
 }
+CLAIMS = {
+    "recovery": "From the state of a history more of its titles are recovered than by the controls.",
+    "residual": "From two states the item between them is named more often than by the controls.",
+}
 METRIC = {"recovery": "recovered_share", "residual": "exact"}
 
 
 def main() -> None:
-    given = options_of(CLAIM)
+    given = options_of("RecInterpreter beside its controls.")
     seeds = range(1 if given.quick else SEEDS)
     bench = Bench(given)
     adapter = bench.choose()
     found = share(bench.reading(adapter, seed, "test", SYSTEMS) for seed in seeds)
-    rows, differences = [], {}
+    rows, claims = [], {}
     for task, metric in METRIC.items():
         groups = np.array(found[0]["users"][task])
-        values = {s: np.array([found[seed]["values"][task][s] for seed in seeds]) for s in SYSTEMS}
-        for system, per_row in values.items():
-            mean, low, high = interval(per_row, groups)
-            per_seed = [round(float(v), 4) for v in per_row.mean(1)]
-            row = {"system": f"{task}, {system}", "metric": metric, "mean": mean, "low": low, "high": high}
-            rows.append({**row, "per_seed": per_seed})
-        for control in ("random", "shuffled", "popularity"):
-            differences[f"{task}: trained - {control}"] = interval(values["trained"] - values[control], groups)
-    decided, because = verdict(differences)
-    result = {
-        "name": NAME,
-        "paper": "Yang et al. 2023, RecInterpreter (arXiv 2310.20487)",
-        "claim": CLAIM,
-        "command": f"python -m benchmarks.claims.{NAME}" + (" --quick" if given.quick else ""),
-        "date": date.today().isoformat(),
-        "hardware": hardware(),
-        "versions": versions(),
-        "data": (
-            "MovieTweetings-100K, 5-core, temporal split; SASRec, SmolLM2-135M-Instruct frozen, "
-            f"{STEPS} steps of {BATCH} rows; {ROWS} test rows; adapter: {adapter}"
-        ),
-        "seeds": list(seeds),
-        "rows": rows,
-        "verdict": decided,
-        "because": because,
-    }
-    path = given.output / f"{NAME}.json"
-    write(path, result, indent=2)
-    print(f"{CLAIM}\n{decided}: {because}\nwritten to {path}")
+        values = {s: np.array([result["values"][task][s] for result in found]) for s in SYSTEMS}
+        rows += [row(f"{task}, {system}", metric, per_row, groups) for system, per_row in values.items()]
+        claims[CLAIMS[task]] = {
+            f"trained - {control}": interval(values["trained"] - values[control], groups)
+            for control in ("random", "shuffled", "popularity")
+        }
+    write_result(
+        given,
+        name=NAME,
+        paper="Yang et al. 2023, RecInterpreter (arXiv 2310.20487)",
+        data="MovieTweetings-100K, 5-core, temporal split; SASRec, SmolLM2-135M-Instruct frozen, "
+        f"{STEPS} steps of {BATCH} rows; {ROWS} test rows; adapter: {adapter}",
+        seeds=seeds,
+        rows=rows,
+        claims=claims,
+        runs=found,
+    )
 
 
 class Bench:

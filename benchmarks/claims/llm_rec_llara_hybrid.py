@@ -102,7 +102,6 @@ def bigrec(bench: Bench, seed: int) -> Recommender:
 STUDY = Study(
     name="llm_rec_llara_hybrid",
     paper="Liao et al. 2024, LLaRA (arXiv 2312.02445)",
-    claim="Hybrid prompts beat text-only ones, and a curriculum beats hybrid prompts from the start.",
     splits=splits,
     words=(
         "MovieTweetings-100K, 5-core, temporal split, 20 uniform candidates, 1,000 test rows; SmolLM2-135M-Instruct, "
@@ -122,15 +121,13 @@ STUDY = Study(
     },
     once=frozenset({*(f"LLaRA, curriculum, {name}" for name in BACKBONES[1:]), "BIGRec"}),
     rows=1000,
-    differences={
-        "hybrid - text": ("LLaRA, hybrid", "LLaRA, text"),
-        "curriculum - text": ("LLaRA, curriculum, sasrec", "LLaRA, text"),
-        "curriculum - hybrid": ("LLaRA, curriculum, sasrec", "LLaRA, hybrid"),
-    },
-    also={
-        "S-DPO - fine-tuned": ("S-DPO, K = 3", "fine-tuned"),
-        "fine-tuned, injection - popularity": ("fine-tuned, injection", "popularity"),
-        "fine-tuned, injection - SASRec": ("fine-tuned, injection", "sasrec"),
+    claims={
+        "Hybrid prompts beat text-only ones.": [("LLaRA, hybrid", "LLaRA, text")],
+        "A curriculum beats text-only prompts.": [("LLaRA, curriculum, sasrec", "LLaRA, text")],
+        "A curriculum beats hybrid prompts from the start.": [("LLaRA, curriculum, sasrec", "LLaRA, hybrid")],
+        "S-DPO ranks better than fine-tuning alone (Chen et al. 2024).": [("S-DPO, K = 3", "fine-tuned")],
+        "With injection (no paper's) a language model beats popularity.": [("fine-tuned, injection", "popularity")],
+        "With injection (no paper's) a language model beats SASRec.": [("fine-tuned, injection", "sasrec")],
     },
     options={"batch_size": BATCH},
 )

@@ -19,7 +19,6 @@ def easy(row: Row, draw: float) -> Row:
 STUDY = Study(
     name="pref_losses_beta_dpo_mixture",
     paper="Wu et al. 2024, beta-DPO (arXiv 2407.08639)",
-    claim="On data with a share of easy or of noisy pairs beta-DPO is more accurate on clean test pairs than DPO.",
     data=HH,
     systems={
         "DPO": {},
@@ -28,7 +27,12 @@ STUDY = Study(
     baseline="DPO",
     settings={"no flips": flips(0.0), "40 % easy": easy, "40 % flipped": flips(0.4)},
     tune_on=("20 % flipped", flips(0.2)),
-    differences={f"beta-DPO - DPO, {s}": ("beta-DPO", "DPO", [s]) for s in ("40 % easy", "40 % flipped")},
+    claims={
+        f"With {setting} pairs in training beta-DPO is more accurate on clean test pairs than DPO.": {
+            f"beta-DPO - DPO, {setting}": ("beta-DPO", "DPO", [setting])
+        }
+        for setting in ("40 % easy", "40 % flipped")
+    },
 )
 
 if __name__ == "__main__":

@@ -34,13 +34,16 @@ BASELINES: dict[str, dict[str, Any]] = {
 STUDY = Study(
     name="pref_losses_dr_dpo_flips",
     paper="Wu et al. 2024, Dr. DPO (arXiv 2407.07880)",
-    claim="With flipped training pairs Dr. DPO is more accurate on clean ones than DPO, label smoothing and rDPO.",
     data=HH,
     systems={**BASELINES, "Dr. DPO": {"reduction": "robust", "beta_prime": 1.0}},
     baseline="DPO",
     settings={"no flips": flips(0.0), **{name: flips(share) for name, share in FLIPPED.items()}},
     tune_on=("20 % flipped", flips(0.2)),
-    differences={f"Dr. DPO - {other}, flips": ("Dr. DPO", other, list(FLIPPED)) for other in BASELINES},
+    claims={
+        "With flipped training pairs Dr. DPO is more accurate on clean ones than DPO, label smoothing and rDPO.": {
+            f"Dr. DPO - {other}, flips": ("Dr. DPO", other, list(FLIPPED)) for other in BASELINES
+        }
+    },
     extra=weights_auc,
 )
 

@@ -40,7 +40,6 @@ LASTFM = Data(
 STUDY = Study(
     name="pref_losses_softmax_dpo_negatives",
     paper="Chen et al. 2024, S-DPO (arXiv 2406.09215)",
-    claim="More negatives help: S-DPO with 3 and with 7 negatives finds the next item more often than DPO.",
     data=LASTFM,
     systems={
         "DPO": {"beta": 1.0, "negatives": 1},
@@ -50,7 +49,11 @@ STUDY = Study(
     baseline="DPO",
     settings={"as is": _as_is},
     tune_on=("as is", _as_is),
-    differences={f"S-DPO, K = {k} - DPO": (f"S-DPO, K = {k}", "DPO", ["as is"]) for k in (3, MOST)},
+    claims={
+        "More negatives help: S-DPO with 3 and with 7 negatives finds the next item more often than DPO.": {
+            f"S-DPO, K = {k} - DPO": (f"S-DPO, K = {k}", "DPO", ["as is"]) for k in (3, MOST)
+        }
+    },
     metric="hr@1",
 )
 

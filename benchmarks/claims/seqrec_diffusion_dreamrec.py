@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 from benchmarks.claims._kept import share
-from benchmarks.claims._llm_rec import interval, options_of
-from benchmarks.claims._seqrec_diffusion import DATA, METRICS, Array, Bench, System, grid, row, seeds, write_result
+from benchmarks.claims._results import Array, Interval, interval, options_of, row, write_result
+from benchmarks.claims._seqrec_diffusion import DATA, METRICS, Bench, System, grid, seeds
 
 from predilect.evaluation.ranking import rank_metric
 from seqrec_diffusion.presets import read_preset
 
 NAME = "seqrec_diffusion_dreamrec"
-PAPER = "Yang et al. 2023, DreamRec (arXiv 2310.20453)"
 CLASSIFIERS = ("SASRec", "GRU4Rec", "Caser", "DreamRec's encoder as a classifier")
 PLAIN, STABLE, PREFERDIFF = "DreamRec, paper's objective", "DreamRec, stable objective", "PreferDiff"
 GUIDANCES, STEPS = (0.0, 1.0, 2.0, 4.0), (1, 5, 20, 100, 500)
@@ -58,13 +57,6 @@ def main() -> None:
         for system in SYSTEMS.items()
         for seed in seeds(given)
     )
-    words = "; ".join(bench.data.words for bench in benches.values())
-    tuned = (
-        "options by ndcg@20 on validation rows, first seed, four trainings for each system (rate and dropout; "
-        "paper's objective: rate)"
-    )
-    shared: dict[str, Any] = {"given": given, "script": NAME, "data": f"{words}; {tuned}"}
-
     values = {
         (data, system): np.stack([bench.test(system, SYSTEMS[system], seed) for seed in seeds(given)])
         for data, bench in benches.items()
@@ -77,76 +69,68 @@ def main() -> None:
     ]
     best = {data: max(CLASSIFIERS, key=lambda c: _validation(bench, c)) for data, bench in benches.items()}
 
-    def against(system: str, others: Mapping[str, str]) -> dict[str, tuple[float, float, float]]:
+    def against(system: str, others: Mapping[str, str]) -> dict[str, Interval]:
         return {
             f"{data}: {system} - {other}": _difference(values[data, system], values[data, other], benches[data].users)
             for data, other in others.items()
         }
 
-    write_result(
-        **shared,
-        name=NAME,
-        paper=PAPER,
-        claim="DreamRec with the paper's objective ranks better than the best classifier (ndcg@20).",
-        rows=rows,
-        differences=against(PLAIN, best),
-    )
-    write_result(
-        **shared,
-        name="seqrec_diffusion_stable",
-        paper="the stable objective of seqrec-diffusion, which is in no paper",
-        claim="The stable objective ranks better than the paper's, and than PreferDiff (ndcg@20).",
-        rows=[],
-        differences={
-            **against(STABLE, dict.fromkeys(benches, PLAIN)),
-            **against(STABLE, dict.fromkeys(benches, PREFERDIFF)),
-        },
-    )
-    write_result(
-        **shared,
-        name="seqrec_diffusion_stable_classifiers",
-        paper="the stable objective of seqrec-diffusion, which is in no paper",
-        claim="DreamRec with the stable objective ranks better than the best classifier (ndcg@20).",
-        rows=[],
-        differences=against(STABLE, best),
-    )
+    claims = {
+        "DreamRec with the paper's objective ranks better than the best classifier.": against(PLAIN, best),
+        "The stable objective (no paper's) ranks better than the paper's.": against(
+            STABLE, dict.fromkeys(benches, PLAIN)
+        ),
+        "The stable objective ranks better than PreferDiff.": against(STABLE, dict.fromkeys(benches, PREFERDIFF)),
+        "DreamRec with the stable objective ranks better than the best classifier.": against(STABLE, best),
+    }
     for system in (PLAIN, STABLE):
-        _sampling(system, benches, shared)
+        more, further = _sampling(system, benches, seeds(given))
+        rows += more
+        claims |= further
+    words = "; ".join(bench.data.words for bench in benches.values())
+    write_result(
+        given,
+        name=NAME,
+        paper="Yang et al. 2023, DreamRec (arXiv 2310.20453)",
+        data=f"{words}; options by ndcg@20 on validation rows, first seed, four trainings for each system (rate and "
+        "dropout; paper's objective: rate); the claims are about ndcg@20",
+        seeds=seeds(given),
+        rows=rows,
+        claims=claims,
+        runs=[result for bench in benches.values() for result in bench.found],
+    )
 
 
-def _sampling(system: str, benches: Mapping[str, Bench], shared: dict[str, Any]) -> None:
-    """Guidance and steps of the models that were chosen; the similarity is that chosen, the other of the two too."""
+def _sampling(
+    system: str, benches: Mapping[str, Bench], seeds: range
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, Interval]]]:
+    """Guidance and steps of the models that were chosen, without another training; the similarity is that chosen."""
+    rows, claims = [], {}
     for option, tried, better, worse, claim in (
         ("guidance", GUIDANCES, 2.0, 0.0, "Guidance helps: w = 2 ranks better than conditional sampling"),
         ("steps", STEPS, 20, 1, "More steps help: 20 rank better than one"),
     ):
-        rows, differences = [], {}
+        differences = {}
         for data, bench in benches.items():
             chosen = bench.choose(system, SYSTEMS[system])["best"]["sampling"]
-            found: dict[Any, Array] = {}
-            for value in tried:
-                ranks = [
-                    bench.test(system, SYSTEMS[system], seed, {**chosen, option: value})
-                    for seed in seeds(shared["given"])
-                ]
-                found[value] = np.stack(ranks)
-                for metric in METRICS:
-                    words = f"{data}, {option} {value:g}"
-                    rows.append(row(words, metric, rank_metric(found[value], metric), bench.users))
+            ways = {value: {**chosen, option: value} for value in tried}
+            share(bench.ranking(system, SYSTEMS[system], seed, way) for way in ways.values() for seed in seeds)
+            found = {
+                value: np.stack([bench.test(system, SYSTEMS[system], seed, way) for seed in seeds])
+                for value, way in ways.items()
+            }
+            rows += [
+                row(f"{data}, {system}, {option} {value:g}", metric, rank_metric(ranks, metric), bench.users)
+                for value, ranks in found.items()
+                for metric in METRICS
+            ]
             name = f"{data}: {option} {better:g} - {option} {worse:g}"
             differences[name] = _difference(found[better], found[worse], bench.users)
-        plain = system == PLAIN
-        write_result(
-            **shared,
-            name=f"seqrec_diffusion_{option}" + ("" if plain else "_stable"),
-            paper=PAPER if plain else "the stable objective of seqrec-diffusion, which is in no paper",
-            claim=f"{claim} ({system}, ndcg@20).",
-            rows=rows,
-            differences=differences,
-        )
+        claims[f"{claim} ({system})."] = differences
+    return rows, claims
 
 
-def _difference(better: Array, worse: Array, users: Array) -> tuple[float, float, float]:
+def _difference(better: Array, worse: Array, users: Array) -> Interval:
     return interval(rank_metric(better, METRICS[1]) - rank_metric(worse, METRICS[1]), users)
 
 

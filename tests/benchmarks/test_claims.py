@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import runpy
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,21 @@ def claims(monkeypatch: pytest.MonkeyPatch) -> Any:
     from benchmarks.claims import _claims
 
     return _claims
+
+
+@pytest.fixture
+def results(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks.claims import _results
+
+    return _results
+
+
+def assert_whole(result: dict[str, Any]) -> None:
+    assert all(claim["verdict"] in ("holds", "does not hold", "undecided") for claim in result["claims"])
+    assert all(low <= mean <= high for c in result["claims"] for mean, low, high in c["differences"].values())
+    assert all(row["low"] <= row["mean"] <= row["high"] for row in result["rows"])
+    assert result["environments"]
 
 
 @pytest.fixture
@@ -53,8 +70,7 @@ def test_quick_run_writes_a_result_and_resumes(script: str, quick_run: Callable[
     path = tmp_path / f"{script}.json"
     result = json.loads(path.read_text())
     assert result["name"] == script
-    assert result["verdict"] in ("holds", "does not hold", "undecided")
-    assert all(row["low"] <= row["mean"] <= row["high"] for row in result["rows"])
+    assert_whole(result)
     assert all(len(row["per_seed"]) == len(result["seeds"]) for row in result["rows"])
     again = quick_run(script)
     assert "SFT stage" in first
@@ -75,8 +91,7 @@ def test_quick_run_of_recommenders_writes_a_result_and_keeps_its_runs(
     path = tmp_path / f"{script}.json"
     result = json.loads(path.read_text())
     assert result["name"] == script
-    assert result["verdict"] in ("holds", "does not hold", "undecided")
-    assert all(row["low"] <= row["mean"] <= row["high"] for row in result["rows"])
+    assert_whole(result)
     again = quick_run(script)
     assert "seed 0:" in first
     assert "seed 0:" not in again  # every run was kept
@@ -94,34 +109,82 @@ def test_quick_run_of_recommenders_writes_a_result_and_keeps_its_runs(
     ],
 )
 def test_the_verdict_follows_from_the_intervals(
-    claims: Any, intervals: list[tuple[float, float, float]], expected: str
+    results: Any, intervals: list[tuple[float, float, float]], expected: str
 ) -> None:
-    decided, because = claims.verdict({f"A - B{i}": values for i, values in enumerate(intervals)})
-    assert decided == expected
-    assert all(f"A - B{i}: {mean:+.3f}" in because for i, (mean, _, _) in enumerate(intervals))
+    assert results.verdict(intervals) == expected
 
 
-def test_users_are_resampled_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT))
-    from benchmarks.claims._llm_rec import interval
+def test_a_result_says_where_its_runs_were_made(results: Any, tmp_path: Path) -> None:
+    made = [{"hardware": name, "versions": {"torch": "2"}} for name in ("a laptop", "a GPU", "a laptop")]
+    results.write_result(
+        results.Options(False, tmp_path, tmp_path),
+        name="toy",
+        paper="",
+        data="",
+        seeds=range(2),
+        rows=[],
+        claims={"A beats B.": {"A - B": (0.2, 0.1, 0.3)}},
+        runs=[{"environment": environment} for environment in made],
+    )
+    result = json.loads((tmp_path / "toy.json").read_text())
+    assert result["environments"] == made[:2]
+    told = {"claim": "A beats B.", "verdict": "holds", "differences": {"A - B": [0.2, 0.1, 0.3]}}
+    assert result["claims"] == [told]
 
+
+def test_users_are_resampled_whole(results: Any) -> None:
+    interval = results.interval
     users = np.repeat(np.arange(25), 4)
     alike = np.repeat(np.arange(25) % 2, 4)[None].astype(float)  # the rows of a user are all right or all wrong
     mean, low, high = interval(np.tile(alike, (3, 1)), users)
     assert mean == pytest.approx(0.48)
-    _, low_alone, high_alone = interval(np.tile(alike, (3, 1)), np.arange(100))
+    _, low_alone, high_alone = interval(np.tile(alike, (3, 1)))
     assert high - low > 1.7 * (high_alone - low_alone)  # four equal rows are one observation: twice as wide
-    assert interval(np.array([[0.0] * 8, [1.0] * 8]), np.arange(8))[1:] == (0.0, 1.0)  # seeds too
+    assert interval(np.array([[0.0] * 8, [1.0] * 8]))[1:] == (0.0, 1.0)  # seeds too
 
 
-def test_the_interval_resamples_seeds_and_rows(claims: Any) -> None:
-    assert claims.interval(np.full((3, 50), 0.5)) == (0.5, 0.5, 0.5)
+def test_the_interval_resamples_seeds_and_rows(results: Any) -> None:
+    assert results.interval(np.full((3, 50), 0.5)) == (0.5, 0.5, 0.5)
     rows_differ = np.tile(np.arange(100) % 2, (3, 1)).astype(float)
-    mean, low, high = claims.interval(rows_differ)
+    mean, low, high = results.interval(rows_differ)
     assert mean == 0.5
     assert 0.37 < low < 0.43 < 0.57 < high < 0.63  # 0.5 +- 1.96 * sqrt(0.25 / 100): rows are resampled jointly
-    seeds_differ = np.repeat([[0.0], [1.0]], 100, axis=1)
-    assert claims.interval(seeds_differ)[1:] == (0.0, 1.0)
+
+
+def test_copies_of_a_script_share_its_runs_and_a_killed_one_leaves_its_run_to_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Two processes, three runs: the first dies in its run, the second makes all three; nobody makes one twice."""
+    script = f"""
+import os, sys, time
+from pathlib import Path
+sys.path.insert(0, {str(ROOT)!r})
+from benchmarks.claims._kept import share
+folder = Path({str(tmp_path)!r})
+def make(i):
+    (folder / f"begun-{{i}}-{{os.getpid()}}").touch()
+    while sys.argv[1] == "dies" and not (folder / "done").exists():
+        time.sleep(0.05)
+    if sys.argv[1] == "dies":
+        os._exit(9)
+    return {{"run": i}}
+if sys.argv[1] == "lives":
+    while not list(folder.glob("begun-0-*")):
+        time.sleep(0.05)
+found = share((folder / f"{{i}}.json", lambda i=i: make(i)) for i in range(3))
+assert [r["run"] for r in found] == [0, 1, 2]
+assert all(r["environment"]["versions"]["torch"] for r in found)
+"""
+    first, second = (subprocess.Popen([sys.executable, "-c", script, kind]) for kind in ("dies", "lives"))
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "2.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not (tmp_path / "0.json").exists()  # the first process is at it, the second took the others
+    (tmp_path / "done").touch()
+    assert first.wait(120) == 9
+    assert second.wait(120) == 0
+    begun = [path.name.split("-")[1] for path in tmp_path.glob("begun-*")]
+    assert sorted(begun) == ["0", "0", "1", "2"]
 
 
 ROW = {
@@ -152,16 +215,13 @@ def test_quick_run_of_diffusion_writes_its_results_and_keeps_its_runs(
     script = "seqrec_diffusion_dreamrec"
     first = quick_run(script)
     results = {path.name: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
-    assert len(results) == 7
-    assert all(name == f"{result['name']}.json" for name, result in results.items())
-    for result in results.values():
-        assert result["verdict"] in ("holds", "does not hold", "undecided")
-        assert all(row["low"] <= row["mean"] <= row["high"] for row in result["rows"])
+    [result] = results.values()
+    assert_whole(result)
+    assert len(result["claims"]) == 8
     again = quick_run(script)
     assert "ranked the test rows" in first
     assert "ranked the test rows" not in again  # every run was kept
-    for name, result in results.items():
-        assert json.loads((tmp_path / name).read_text()) | {"date": result["date"]} == result
+    assert json.loads((tmp_path / f"{script}.json").read_text()) | {"date": result["date"]} == result
 
 
 def test_batches_hold_every_row_once_and_similar_lengths(claims: Any) -> None:
@@ -178,13 +238,12 @@ def made_up_study(claims: Any) -> Any:
     return claims.Study(
         name="toy",
         paper="",
-        claim="",
         data=data,
         systems={"A": {}, "B": {"beta": 1.0}},
         baseline="B",
         settings={"as is": lambda row, draw: row},
         tune_on=("as is", lambda row, draw: row),
-        differences={"A - B": ("A", "B", ["as is"])},
+        claims={"A beats B.": {"A - B": ("A", "B", ["as is"])}},
     )
 
 
@@ -218,18 +277,7 @@ def test_the_summary_has_systems_and_differences(claims: Any, fake_run: list[Any
     study, given = made_up_study(claims), claims.Options(False, tmp_path, tmp_path)
     found = claims.all_runs(study, 1e-4, given)
     assert [len(results) for results in found.values()] == [3, 3]
-    summary = claims.summarise(study, found)
-    assert summary["verdict"] == "holds"
-    assert [(r["system"], r["mean"]) for r in summary["rows"]] == [("A", 1.0), ("B", 0.0), ("A - B", 1.0)]
-    assert summary["rows"][0]["per_seed"] == [1.0, 1.0, 1.0]
-
-
-def test_the_auc_counts_pairs_of_clean_and_flipped(claims: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from types import SimpleNamespace as Namespace
-
-    from benchmarks.claims.pref_losses_dr_dpo_flips import weights_auc
-
-    rows = [{"row": i, "flipped": i == 3} for i in range(4)]
-    trainer = Namespace(args=Namespace(reduction="robust"), example_weights={0: 1.0, 1: 2.0, 2: 0.5, 3: 1.0})
-    assert weights_auc(trainer, rows) == {"AUC of the weights": pytest.approx((1 + 0.5) / 3)}
-    assert weights_auc(Namespace(args=Namespace(reduction="mean")), rows) == {}
+    rows, differences = claims.summarise(study, found)
+    assert differences == {"A beats B.": {"A - B": (1.0, 1.0, 1.0)}}
+    assert [(r["system"], r["mean"]) for r in rows] == [("A", 1.0), ("B", 0.0)]
+    assert rows[0]["per_seed"] == [1.0, 1.0, 1.0]

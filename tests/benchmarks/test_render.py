@@ -40,11 +40,10 @@ CLAIM: dict[str, Any] = {
     "name": "claim",
     **ORIGIN,
     "paper": "Somebody 2024",
-    "claim": "A beats B",
+    "claims": [{"claim": "A beats B.", "verdict": "does not hold", "differences": {"A - B": [-0.2, -0.3, -0.1]}}],
+    "environments": [{"hardware": "a cluster", "versions": {"torch": "8"}}],
     "seeds": [0, 1],
     "rows": [{"system": "A", "metric": "hr@1", "mean": 0.5, "low": 0.4, "high": 0.6, "per_seed": [0.4, 0.6]}],
-    "verdict": "does not hold",
-    "because": "they tie.",
 }
 
 
@@ -62,7 +61,8 @@ def test_pages_say_what_the_results_say(folder: Path) -> None:
     assert "| sort | 0.5 s | 1 s | a \\| b | **2** | 3 | not met |" in speed
     assert "| sum | 1 s | 4 s | numpy | **4** | 3 | met |" in speed
     assert "`python x`, 2026-01-02. a laptop. torch 9. Data: toy." in speed
-    assert "**Does not hold** here, because they tie." in claims
+    assert "- A beats B. **Does not hold** here. A - B: -0.2000 (-0.3000 to -0.1000)." in claims
+    assert "a cluster. torch 8. Data" in claims
     assert "| A | hr@1 | 0.5 | 0.4 to 0.6 |" in claims
     assert "Seeds: 0, 1." in claims
 
