@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -23,6 +26,14 @@ def data_dir() -> Callable[[str], Path]:
         return root / name
 
     return find
+
+
+@pytest.fixture(scope="session")
+def alike() -> Callable[[Any, Any], None]:
+    """`alike(found, expected)`: tensors are equal to the last bit; on a GPU, whose sums have no fixed order, close."""
+    exact = {"rtol": 0.0, "atol": 0.0}
+    close = {"rtol": 0.01, "atol": 1e-4}
+    return partial(torch.testing.assert_close, **(close if torch.accelerator.is_available() else exact))
 
 
 @pytest.fixture(scope="session")

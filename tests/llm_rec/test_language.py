@@ -11,7 +11,6 @@ import torch
 from transformers import TrainerCallback
 
 from llm_rec.language import LanguageRecommender, SoftmaxDPORecommender
-from llm_rec.language_model import device
 from predilect.evaluation import evaluate
 from predilect.recommender import Recommender
 from predilect.tokenization import encode_answers
@@ -95,12 +94,6 @@ def test_training_learns_the_planted_order(options: dict[str, Any], letter_split
     assert found[0] > 0.9 > found[1]
 
 
-def alike(found: Any, expected: Any) -> None:
-    """Equal to the last bit; on a GPU, whose sums have no fixed order, close."""
-    exact = {"rtol": 0, "atol": 0}
-    torch.testing.assert_close(found, expected, **(exact if device().type == "cpu" else {"rtol": 0.01, "atol": 1e-4}))
-
-
 class Kill(TrainerCallback):
     """Dies after a step of the second stage."""
 
@@ -114,7 +107,7 @@ class Kill(TrainerCallback):
 
 @pytest.mark.parametrize(("stage", "step"), [("sft", 2), ("sft", 4), ("preference", 2)])
 def test_a_killed_fit_goes_on_to_the_same_model(
-    options: dict[str, Any], splits: Any, tmp_path: Path, stage: str, step: int
+    options: dict[str, Any], splits: Any, tmp_path: Path, alike: Any, stage: str, step: int
 ) -> None:
     options = {**options, "sft_steps": 4, "preference_steps": 4, "num_negatives": 2, "save_steps": 2}
     unbroken = SoftmaxDPORecommender(**options).fit(splits, output_dir=tmp_path / "unbroken")
@@ -167,7 +160,7 @@ def test_lora_on_the_last_blocks_only(options: dict[str, Any], splits: Any, tmp_
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_half_precision_without_detours_changes_no_number(
-    checkpointing: bool, options: dict[str, Any], splits: Any, monkeypatch: pytest.MonkeyPatch
+    checkpointing: bool, options: dict[str, Any], splits: Any, alike: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both stages; PEFT's casts of the activations to float32 are skipped in training, and only there."""
     casts: list[bool] = []
