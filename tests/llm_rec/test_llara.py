@@ -77,7 +77,13 @@ def shares(options: dict[str, Any], splits: Any, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(CurriculumTrainer, "__init__", kept)
     steps = 40
-    settings = {**options, "sft_steps": steps, "save_steps": 10, "draw": how.get("draw", "batch")}
+    settings = {
+        **options,
+        "mode": "curriculum",
+        "sft_steps": steps,
+        "save_steps": 10,
+        "draw": how.get("draw", "batch"),
+    }
     if how.get("die_at"):
         killed = LLaRA(**settings)
         killed.callbacks = [Kill(how["die_at"])]
@@ -108,7 +114,7 @@ def test_the_realised_share_follows_the_schedule_for_any_workers_and_after_a_res
 def test_a_batch_is_hybrid_as_a_whole_where_the_draw_is_per_batch(
     options: dict[str, Any], splits: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    drawn = shares({**options}, splits, monkeypatch, tmp_path)
+    drawn = shares(options, splits, monkeypatch, tmp_path)
     assert {share for _, share in drawn} == {0.0, 1.0}
 
 

@@ -166,7 +166,7 @@ class LanguageRecommenderConfig(CandidateConfig):
     preference_epochs: float | None = option(
         "Passes over the training rows, in place of preference_steps.", panel=TRAINING, default=None
     )
-    preference_learning_rate: float = option("Peak, in the preference stage.", panel=TRAINING, default=1e-4)
+    preference_learning_rate: float = option("Peak, in the preference stage.", panel=TRAINING, default=3e-4)
     num_negatives: int = option("Rejected titles per row, K.", panel=TRAINING, default=3)
     objective: dict[str, Any] = option(
         "Fields of pref_losses.PreferenceConfig, such as beta and link; its defaults are plain DPO.",

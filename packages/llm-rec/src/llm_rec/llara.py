@@ -38,9 +38,9 @@ class LLaRAConfig(CandidateConfig):
         default="sasrec",
     )
     mode: Literal["curriculum", "hybrid", "text"] = option(
-        "Prompts in training: text first, then hybrid; hybrid throughout; or text only (also in ranking).",
+        "Prompts in training: text first, then hybrid (the paper's); hybrid throughout; or text only (also in ranking).",
         panel=TRAINING,
-        default="curriculum",
+        default="hybrid",
     )
     schedule: Literal["linear", "competence"] = option(
         "How the share of hybrid prompts grows in a curriculum.", panel=TRAINING, default="linear"
