@@ -38,7 +38,7 @@ class LLaRAConfig(CandidateConfig):
         default="sasrec",
     )
     mode: Literal["curriculum", "hybrid", "text"] = option(
-        "Prompts in training: text first, then hybrid (the paper's); hybrid throughout; or text only (also in ranking).",
+        "Prompts in training: text first, then hybrid, as in the paper; hybrid throughout; or text (also in ranking).",
         panel=TRAINING,
         default="hybrid",
     )
