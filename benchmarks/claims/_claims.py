@@ -1,4 +1,4 @@
-"""What the claims scripts share: data in parts, an SFT stage, runs that are kept, learning rates, intervals, verdicts.
+"""What the claims scripts share: data in parts, an SFT stage, runs that are kept, learning rates.
 
 A study compares systems (options of `PreferenceConfig`) under settings (what is done to the training rows):
 
