@@ -534,8 +534,8 @@ def test_reads_the_items_that_a_diffusion_model_imagines(options: dict[str, Any]
     dreamrec = diffusion.DreamRec(**small, encoder="sasrec", max_epochs=80, batch_size=32, learning_rate=0.01)
     vectors = dreamrec.fit(letter_splits).model.item_vectors.detach().cpu()
     table = torch.cat((torch.zeros(1, 16), vectors))
-    settings = {**options, "batch_size": 16, "steps": 150, "learning_rate": 2e-2, "tasks": ("item",)}
-    reader = RecInterpreter(**settings).fit(letter_splits, backbone=table)
+    settings = {"batch_size": 16, "steps": 150, "learning_rate": 2e-2, "tasks": ("item",), "num_tokens": 8}
+    reader = RecInterpreter(**{**options, **settings}).fit(letter_splits, backbone=table)
     histories = torch.tensor([[i - 4, i - 3, i - 2, i - 1, i] for i in range(5, 17)])
     oracles = dreamrec.oracle_embeddings(histories).cpu()
     assert not any((oracle == vectors).all(1).any() for oracle in oracles)
