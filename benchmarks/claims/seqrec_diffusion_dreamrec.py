@@ -1,4 +1,4 @@
-"""DreamRec with the paper's and with the stable objective, and PreferDiff, against classifiers, on three data sets.
+"""DreamRec with the paper's and with the stable objective against classifiers, on three data sets.
 
     python -m benchmarks.claims.seqrec_diffusion_dreamrec [--quick] [--output FOLDER] [--work FOLDER]
 
@@ -23,7 +23,7 @@ from seqrec_diffusion.presets import read_preset
 
 NAME = "seqrec_diffusion_dreamrec"
 CLASSIFIERS = ("SASRec", "GRU4Rec", "Caser", "DreamRec's encoder as a classifier")
-PLAIN, STABLE, PREFERDIFF = "DreamRec, paper's objective", "DreamRec, stable objective", "PreferDiff"
+PLAIN, STABLE = "DreamRec, paper's objective", "DreamRec, stable objective"
 GUIDANCES, STEPS = (0.0, 1.0, 2.0, 4.0), (1, 5, 20, 100, 500)
 
 ENOUGH = {"batch_size": 256, "max_epochs": 40, "patience": 5}
@@ -41,21 +41,16 @@ SYSTEMS = {
     ),
     PLAIN: System("dreamrec", {**PAPERS, **LONGER}, grid(learning_rate=(1e-2, 1e-3, 1e-4, 5e-5)), WAYS),
     STABLE: System("dreamrec", ENOUGH, RATES, WAYS),
-    PREFERDIFF: System(
-        "preferdiff", {**LONGER, "hidden_size": 128}, grid(learning_rate=(1e-3, 1e-4), dropout=(0.1, 0.3)), WAYS
-    ),
 }
 
 
 def main() -> None:
     given = options_of("Diffusion recommenders against classifiers.")
     benches = {name: Bench(name, given) for name in (list(DATA)[:1] if given.quick else DATA)}
-    slow = {PREFERDIFF: SYSTEMS[PREFERDIFF]}  # last: of all trainings these take the longest
-    for systems in ({name: system for name, system in SYSTEMS.items() if name not in slow}, slow):
-        cases = list(product(benches.values(), systems.items()))
-        share(bench.choice(*system) for bench, system in cases)
-        print(f"options are chosen for {', '.join(systems)}", flush=True)
-        share(bench.ranking(*system, seed) for bench, system in cases for seed in seeds(given))
+    cases = list(product(benches.values(), SYSTEMS.items()))
+    share(bench.choice(*system) for bench, system in cases)
+    print("all options are chosen", flush=True)
+    share(bench.ranking(*system, seed) for bench, system in cases for seed in seeds(given))
     values = {
         (data, system): np.stack([bench.test(system, SYSTEMS[system], seed) for seed in seeds(given)])
         for data, bench in benches.items()
@@ -79,7 +74,6 @@ def main() -> None:
         "The stable objective (no paper's) ranks better than the paper's.": against(
             STABLE, dict.fromkeys(benches, PLAIN)
         ),
-        "The stable objective ranks better than PreferDiff.": against(STABLE, dict.fromkeys(benches, PREFERDIFF)),
         "DreamRec with the stable objective ranks better than the best classifier.": against(STABLE, best),
     }
     for system in (PLAIN, STABLE):
