@@ -209,15 +209,15 @@ def test_a_flip_exchanges_answers_and_reference_and_takes_more_at_a_larger_share
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("script", "claims"), [("seqrec_diffusion_dreamrec", 7), ("seqrec_diffusion_published", 2)])
 def test_quick_run_of_diffusion_writes_its_results_and_keeps_its_runs(
-    quick_run: Callable[[str], str], tmp_path: Path
+    script: str, claims: int, quick_run: Callable[[str], str], tmp_path: Path
 ) -> None:
-    script = "seqrec_diffusion_dreamrec"
     first = quick_run(script)
     results = {path.name: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
     [result] = results.values()
     assert_whole(result)
-    assert len(result["claims"]) == 7
+    assert len(result["claims"]) == claims
     again = quick_run(script)
     assert "ranked the test rows" in first
     assert "ranked the test rows" not in again  # every run was kept
