@@ -80,7 +80,8 @@ def ranking(bench: Bench, way: str, seed: int) -> Job:
     def make() -> dict[str, Any]:
         kept(folder / "done.json", fit)
         ranks = bench.ranks(DreamRec.from_pretrained(folder), WAYS[way], "test")
-        print(f"by {way}, seed {seed} ranked the test rows: hr@20 {rank_metric(ranks, 'hr@20').mean():.4f}", flush=True)
+        hits = rank_metric(ranks, "hr@20").mean()
+        print(f"by {way}, seed {seed} ranked the test rows: hr@20 {hits:.4f}", flush=True)
         return {"seed": seed, "sampling": WAYS[way], "rank": ranks.tolist()}
 
     return bench.kept / f"published-{way.replace(' ', '_')}-seed{seed}.json", make
