@@ -4,8 +4,8 @@
 
 Settings of the authors' README (preset `zhihu`), ranked by 500 steps of DDPM and inner product; no epoch is selected,
 as in their code. Evaluated without its defects (dropout on, the last batch dropped, the padding row ranked) that code
-has on these files a test hr@20 of .0173 and ndcg@20 of .0060 after 20 epochs, and later, up to epoch 200, an hr@20 from
-.0177 to .0205.
+has on these files a test hr@20 of .0173 and ndcg@20 of .0060 after 20 epochs, and up to epoch 200 an hr@20 between
+.0177 and .0205.
 """
 
 from __future__ import annotations
