@@ -2,9 +2,8 @@
 
     python -m benchmarks.claims.seqrec_diffusion_dreamrec [--quick] [--output FOLDER] [--work FOLDER]
 
-Three claims: the paper's (its DreamRec ranks better than the classifiers), that of the stable objective against the
-paper's, and how the stable one stands against the classifier with the same encoder. Then what guidance and more steps
-do to the models chosen here, without another training.
+The claims: the paper's (its DreamRec ranks better than the classifiers), the stable objective's against the paper's and
+against the best classifier, and what guidance and more steps do to the models chosen here, without another training.
 """
 
 from __future__ import annotations
