@@ -2,8 +2,9 @@
 
     python -m benchmarks.claims.seqrec_diffusion_dreamrec [--quick] [--output FOLDER] [--work FOLDER]
 
-The claims: the paper's (its DreamRec ranks better than the classifiers), the stable objective's against the paper's and
-against the best classifier, and what guidance and more steps do to the models chosen here, without another training.
+The claims: the paper's (its DreamRec ranks better than the classifiers), the stable objective's against the paper's
+and against the best classifier, and what guidance and more steps do to the models chosen here, without another
+training.
 """
 
 from __future__ import annotations
