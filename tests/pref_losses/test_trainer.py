@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,17 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from datasets import Dataset
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
-from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM, Trainer, TrainerCallback
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+    Trainer,
+    TrainerCallback,
+)
 from trl import DPOConfig, DPOTrainer
 
 from pref_losses import (
@@ -457,6 +466,71 @@ def test_fingerprints_change_with_what_matters(
     assert model_fingerprint(scalar) == model_fingerprint(torch.nn.BatchNorm1d(2))
 
 
+# --- the model afterwards -------------------------------------------------------------------------------------
+
+
+def test_the_models_are_left_with_the_forward_they_came_with(
+    model: Any, model_folder: Path, make_trainer: Make
+) -> None:
+    reference = AutoModelForCausalLM.from_pretrained(model_folder)
+    make_trainer(model=model, ref_model=reference).train()
+    assert "forward" not in vars(model)
+    assert "forward" not in vars(reference)
+    adapted = make_trainer(model=AutoModelForCausalLM.from_pretrained(model_folder), peft_config=LORA)
+    adapted.train()
+    assert "forward" not in vars(adapted.model.get_base_model())
+
+
+@pytest.mark.parametrize("options", [{}, {"bf16": True}, {"gradient_checkpointing": True}], ids="+".join)
+@pytest.mark.parametrize("first", [PreferenceTrainer, DPOTrainer])
+def test_a_copy_of_a_trained_model_is_a_reference_that_training_leaves_alone(
+    first: type, options: dict[str, Any], model: Any, make_trainer: Make, logged: Logged
+) -> None:
+    config = DPOConfig if first is DPOTrainer else PreferenceConfig
+    make_trainer(config, trainer=first, model=model, **options).train()
+    reference = copy.deepcopy(model)
+    second = make_trainer(model=model, ref_model=reference, **options)
+    batch = next(iter(second.get_train_dataloader()))
+    before = second.compute_ref_log_probs(reference, batch)
+    policy = second.compute_ref_log_probs(model, batch)
+    close(before, policy, atol=1e-5, rtol=0)
+    second.train()
+    assert logged(second)[0] == pytest.approx(0.693147, abs=1e-4)  # the copy is where the policy starts
+    close(second.compute_ref_log_probs(reference, batch), before, atol=1e-5, rtol=0)
+    assert (second.compute_ref_log_probs(model, batch)[0] - before[0]).abs().min() > 1e-2
+
+
+def test_training_twice_equals_training_a_copy(model: Any, make_trainer: Make, logged: Logged) -> None:
+    make_trainer(model=model).train()
+    twin, reference = copy.deepcopy(model), copy.deepcopy(model)
+    again = make_trainer(model=model, ref_model=reference)
+    copied = make_trainer(model=twin, ref_model=reference)
+    again.train()
+    copied.train()
+    same_training(copied, again, logged)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+
+
+def test_a_model_spread_over_devices_keeps_moving_its_inputs(
+    model: Any, make_trainer: Make, make_preferences: Callable[..., Dataset]
+) -> None:
+    moved = []
+
+    class Witness(AlignDevicesHook):
+        def pre_forward(self, module: Any, *args: Any, **kwargs: Any) -> Any:
+            moved.append(module)
+            return super().pre_forward(module, *args, **kwargs)
+
+    add_hook_to_module(model, Witness(execution_device="cpu", io_same_device=True))
+    make_trainer(DPOConfig, trainer=DPOTrainer, model=model)
+    twin = copy.deepcopy(model)
+    trainer = make_trainer(model=twin, ref_model=model)
+    for one in (twin, model):
+        moved.clear()
+        trainer.compute_ref_log_probs(one, next(iter(trainer.get_train_dataloader())))
+        assert moved == [one]
+
+
 # --- precision, checkpointing, resuming -----------------------------------------------------------------------
 
 
@@ -649,6 +723,19 @@ def test_a_mixture_of_experts_with_a_balancing_loss_is_refused(make_trainer: Mak
     )  # fmt: skip
     with pytest.raises(ValueError, match="router_aux_loss_coef=0"):
         make_trainer(model=model, score="mean_logp", router_aux_loss_coef=0.1)
+
+
+def test_a_model_without_a_name_is_refused_where_it_would_be_loaded_by_it(
+    model: Any, make_trainer: Make, make_preferences: Callable[..., Dataset], tokenizer: Any
+) -> None:
+    built = LlamaForCausalLM(model.config.__class__(**model.config.to_diff_dict() | {"_name_or_path": ""}))
+    with pytest.raises(ValueError, match=r"LlamaForCausalLM that was built in memory has no name .* pass ref_model"):
+        make_trainer(model=built)
+    with pytest.raises(ValueError, match="with its tokenizer: pass processing_class"):
+        PreferenceTrainer(built, args=PreferenceConfig(use_cpu=True, bf16=False), train_dataset=make_preferences())
+    make_trainer(model=built, ref_model=copy.deepcopy(built)).train()
+    make_trainer(model=copy.deepcopy(built), peft_config=LORA)  # the adapter off is the reference
+    make_trainer(model=copy.deepcopy(built), score="mean_logp")  # needs none
 
 
 def test_an_adapter_of_virtual_tokens_is_refused(make_trainer: Make) -> None:

@@ -18,7 +18,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, Trainer, TrainerState
 from trl import DPOConfig, DPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
-from trl.trainer.utils import use_adapter
+from trl.trainer.utils import add_fused_lm_head, use_adapter
 
 import pref_losses
 from pref_losses import _trl
@@ -250,6 +250,14 @@ def test_relies_on_use_adapter(model: Any) -> None:
     with use_adapter(adapted, adapter_name="ref"):
         assert not torch.allclose(adapted(ids).logits, before)
     torch.testing.assert_close(adapted(ids).logits, before)
+
+
+def test_relies_on_add_fused_lm_head(model: Any) -> None:
+    own = model.forward
+    add_fused_lm_head(model)
+    assert model.forward.__code__.co_name == "_fused_forward"
+    assert inspect.getclosurevars(model.forward).nonlocals["original_forward"] == own
+    assert "add_fused_lm_head(self.ref_model)" in source(DPOTrainer.__init__)
 
 
 def test_relies_on_disable_gradient_checkpointing(model_folder: Path) -> None:

@@ -4,6 +4,8 @@ each.
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,9 +14,11 @@ from typing import Any
 import torch
 import trl
 from accelerate.utils import broadcast_object_list
+from peft import PeftModel
 from torch import Tensor
 from trl import DPOConfig
 from trl.models.utils import disable_gradient_checkpointing, prepare_deepspeed
+from trl.trainer import dpo_trainer
 from trl.trainer.utils import get_config_model_id, use_adapter
 
 from pref_losses.fingerprints import model_fingerprint
@@ -41,6 +45,7 @@ RELIED_UPON = {
     "Trainer.current_gradient_accumulation_steps": "how many they are, what training_step divides by",
     "TrainerState.stateful_callbacks": "the state of every ExportableState callback, also from a checkpoint",
     "trl.trainer.utils.use_adapter": "turns adapters off, or another one on",
+    "trl.trainer.utils.add_fused_lm_head": "puts a forward on a model; called by DPOTrainer.__init__",
     "trl.models.utils.disable_gradient_checkpointing": "turns checkpointing off for a pass without gradient",
 }
 
@@ -65,6 +70,58 @@ class SFTTrainer(_WithoutPickle, trl.SFTTrainer):
 def model_id(model: Any) -> str:
     """Where a model's tokenizer can be loaded from."""
     return model if isinstance(model, str) else str(get_config_model_id(model.config))
+
+
+def require_name(model: Any, purpose: str) -> None:
+    """Refuse a model that was built in memory where it would be loaded again by its name."""
+    if not model_id(model):
+        raise ValueError(f"a {type(model).__name__} that was built in memory has no name to be loaded by {purpose}")
+
+
+@contextmanager
+def own_forwards(*models: Any) -> Iterator[None]:
+    """`DPOTrainer` puts a forward on policy and reference, which this trainer does not need: not here, and what an
+    earlier trainer left on `models` is taken off.
+
+    That forward calls the one that it found on the model it was made for, also from a copy of that model: the copy,
+    kept as a reference, would answer with the weights in training.
+    """
+    for model in models:
+        if isinstance(model, torch.nn.Module):
+            _restore_forward(model)
+        if isinstance(model, PeftModel):
+            _restore_forward(model.get_base_model())
+    add = dpo_trainer.add_fused_lm_head
+    dpo_trainer.add_fused_lm_head = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        dpo_trainer.add_fused_lm_head = add
+
+
+def _restore_forward(model: Any) -> None:
+    """Undo TRL's `add_fused_lm_head`, and accelerate's mixed precision around it."""
+    fused = next(filter(_is_fused, _layers(vars(model).get("forward"))), None)
+    if fused is None:
+        return
+    del model.forward
+    vars(model).pop("_original_forward", None)  # accelerate's note of what it wrapped
+    if hasattr(model, "_hf_hook"):  # spread over devices: the forward that TRL found moves the inputs there
+        while _is_fused(fused):
+            fused = inspect.getclosurevars(fused).nonlocals["original_forward"]
+        model.forward = functools.update_wrapper(functools.partial(fused.func, model), model._old_forward)
+
+
+def _layers(function: Any) -> Iterator[Any]:
+    """A function and what it wraps, layer by layer."""
+    while function is not None:
+        yield function
+        function = getattr(function, "__wrapped__", None)
+
+
+def _is_fused(function: Any) -> bool:
+    code = getattr(function, "__code__", None)
+    return code is not None and code.co_name == "_fused_forward"
 
 
 def pad_token_id(tokenizer: Any, args: DPOConfig) -> int:

@@ -56,7 +56,8 @@ class PreferenceTrainer(_trl.DPOTrainer):
     Raises:
         TypeError: `args` is not a `PreferenceConfig`, or data is a stream.
         ValueError: prefix sharing is asked for and the model does not allow it; images; `compute_metrics`, which needs
-            logits of every position; an adapter of virtual tokens; a mixture of experts with a balancing loss.
+            logits of every position; an adapter of virtual tokens; a mixture of experts with a balancing loss; a model
+            built in memory, without a name, where its reference or its tokenizer would have to be loaded by name.
     """
 
     _tag_names = ("trl", "preference", "predilect")
@@ -80,6 +81,7 @@ class PreferenceTrainer(_trl.DPOTrainer):
                 f"args is a PreferenceConfig, which has every field of DPOConfig (got {type(args).__name__})"
             )
         if processing_class is None:
+            _trl.require_name(model, "with its tokenizer: pass processing_class")
             processing_class = AutoTokenizer.from_pretrained(_trl.model_id(model))
         if not isinstance(processing_class, PreTrainedTokenizerBase):
             raise ValueError(
@@ -89,12 +91,18 @@ class PreferenceTrainer(_trl.DPOTrainer):
         if kwargs.get("compute_metrics") is not None:
             raise ValueError(_NO_LOGITS)
         self.objective = args.objective()
+        adapted = kwargs.get("peft_config") is not None or hasattr(model, "peft_config")
+        if self.objective.needs_reference and not (adapted or args.precompute_ref_log_probs or ref_model is not None):
+            _trl.require_name(model, "as its own reference: pass ref_model, such as copy.deepcopy(model)")
         self._collator = data_collator or PreferenceCollator(
             _trl.pad_token_id(processing_class, args), False, args.pad_to_multiple_of
         )
         self._micro_batches = 1
         self.example_weights: dict[int, float] = {}
-        with _trl.without_reference_model(args, unless=self.objective.needs_reference):
+        with (
+            _trl.without_reference_model(args, unless=self.objective.needs_reference),
+            _trl.own_forwards(model, ref_model),
+        ):
             super().__init__(
                 model,
                 ref_model,
