@@ -24,7 +24,7 @@ from seqrec_diffusion.progress import EpochLines
 
 Run = Callable[..., Result]
 SMALL = {
-    "hidden_size": 16, "timesteps": 50, "schedule": "exp", "max_epochs": 4, "steps": 5, "validation_steps": 5,
+    "hidden_size": 16, "timesteps": 50, "schedule": "exp", "max_epochs": 4, "steps": 5,
     "batch_size": 64, "learning_rate": 0.01,
 }  # fmt: skip
 

@@ -33,7 +33,7 @@ def figures(monkeypatch):
 @pytest.fixture(scope="module")
 def fitted(tiny_splits):
     return DreamRec(
-        hidden_size=16, timesteps=50, schedule="exp", max_epochs=2, steps=5, validation_steps=5, batch_size=64
+        hidden_size=16, timesteps=50, schedule="exp", max_epochs=2, steps=5, batch_size=64
     ).fit(tiny_splits)
 
 

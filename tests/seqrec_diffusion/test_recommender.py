@@ -18,7 +18,7 @@ STABLE = {name: getattr(DreamRecRecommenderConfig(), name) for name in PLAIN}
 
 
 def make(**options) -> DreamRec:
-    small = {"hidden_size": 16, "timesteps": 50, "schedule": "exp", "max_epochs": 2, "steps": 5, "validation_steps": 5}
+    small = {"hidden_size": 16, "timesteps": 50, "schedule": "exp", "max_epochs": 2, "steps": 5}
     return DreamRec(**{**small, **PLAIN, "batch_size": 64, "learning_rate": 0.01, **options})
 
 
@@ -71,6 +71,29 @@ def test_metrics_do_not_depend_on_the_batch_size(fitted, tiny_splits):
     results = [evaluate(fitted, tiny_splits, batch_size=size, bootstrap=0) for size in (1, 7, 100, 1000)]
     assert all(other.results == results[0].results for other in results)
     assert all(other.rows["rank"] == results[0].rows["rank"] for other in results)
+
+
+class Watched(TrainerCallback):
+    def __init__(self):
+        self.seen = []
+
+    def on_evaluate(self, args, state, control, metrics, **kwargs):
+        self.seen.append(metrics["eval_ndcg@10"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"sampler": "ddpm", "steps": None, "guidance": 2.0}, {"similarity": "cosine", "draws": 2, "sampling_seed": 3}],
+)
+def test_the_epoch_is_selected_by_the_sampling_that_ranks(options, tiny_splits):
+    recommender, watched = make(max_epochs=4, **options), Watched()
+    recommender.callbacks = [watched]
+    recommender.fit(tiny_splits)
+    ranked = evaluate(recommender, tiny_splits, "validation", bootstrap=0).metrics["ndcg@10"]
+    assert ranked == pytest.approx(max(watched.seen), abs=1e-12)
+    assert len(set(watched.seen)) > 1
+    other = evaluate(recommender.set_sampling(sampler="ddim", steps=2, sampling_seed=0), tiny_splits, "validation")
+    assert other.metrics["ndcg@10"] != pytest.approx(ranked)  # another sampling would have told another number
 
 
 def test_padding_is_never_recommended(fitted):
@@ -196,7 +219,6 @@ def test_every_option_says_what_it_is():
     ("options", "message"),
     [
         ({"steps": 600}, r"steps must be at most timesteps, 500 \(got 600\)"),
-        ({"validation_steps": 0}, r"validation_steps must be at least 1 \(got 0\)"),
         (
             {"null_probability": 0.0, "guidance": 2.0},
             r"guidance needs null_probability above 0 \(got 0\): set guidance=0, not 2.0",

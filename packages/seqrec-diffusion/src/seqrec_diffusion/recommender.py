@@ -78,15 +78,10 @@ class DreamRecRecommenderConfig(SequentialRecommenderConfig):
     draws: int = option("Oracle items that are averaged.", panel=SAMPLING, default=1)
     similarity: Literal["dot", "cosine"] = option("Of oracle and item.", panel=SAMPLING, default="dot")
     sampling_seed: int = option("Of the noise of sampling.", panel=SAMPLING, default=0)
-    validation_steps: int = option(
-        "DDIM steps of the validation after each epoch, at most T.", panel=SAMPLING, default=10
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_model_options(self)
-        if self.validation_steps < 1:
-            raise ValueError(f"validation_steps must be at least 1 (got {self.validation_steps})")
         if (self.steps or 0) > self.timesteps:
             raise ValueError(f"steps must be at most timesteps, {self.timesteps} (got {self.steps})")
         if self.objective == "diffusion" and self.guidance and not self.null_probability:
@@ -97,12 +92,6 @@ class DreamRecRecommenderConfig(SequentialRecommenderConfig):
     def sampling(self) -> Sampling:
         """The options of sampling."""
         return Sampling(self.sampler, self.steps, self.guidance, self.draws, self.similarity, seed=self.sampling_seed)
-
-    @property
-    def validation_sampling(self) -> Sampling:
-        """Few deterministic steps with the same guidance and similarity."""
-        steps = min(self.validation_steps, self.timesteps)
-        return dataclasses.replace(self.sampling, sampler="ddim", steps=steps, draws=1)
 
 
 class DreamRecTrainer(NextItemTrainer):
@@ -121,8 +110,8 @@ class DreamRecTrainer(NextItemTrainer):
 class DreamRec(NextItemRecommender):
     """`DreamRecModel`, trained by the core's `NextItemTrainer`.
 
-    Validation after each epoch samples in few deterministic steps (`validation_steps`); the recommender itself samples
-    as the panel Sampling says, which `set_sampling` changes at any time.
+    Each epoch is validated by the sampling that the recommender ranks with, that of the panel Sampling: another one may
+    prefer another epoch. `set_sampling` changes it after training, and then no epoch was selected for it.
     """
 
     name = "dreamrec"
@@ -168,7 +157,7 @@ class DreamRec(NextItemRecommender):
 
     def _new_model(self, splits: SequenceSplits) -> Any:
         model = super()._new_model(splits)
-        model.sampling = self.config.validation_sampling
+        model.sampling = self.config.sampling
         return model
 
 
