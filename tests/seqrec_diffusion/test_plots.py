@@ -32,9 +32,9 @@ def figures(monkeypatch):
 
 @pytest.fixture(scope="module")
 def fitted(tiny_splits):
-    return DreamRec(
-        hidden_size=16, timesteps=50, schedule="exp", max_epochs=2, steps=5, batch_size=64
-    ).fit(tiny_splits)
+    return DreamRec(hidden_size=16, timesteps=50, schedule="exp", max_epochs=2, steps=5, batch_size=64).fit(
+        tiny_splits
+    )
 
 
 def lines(figure):
