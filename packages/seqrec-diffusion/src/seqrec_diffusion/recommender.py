@@ -110,8 +110,8 @@ class DreamRecTrainer(NextItemTrainer):
 class DreamRec(NextItemRecommender):
     """`DreamRecModel`, trained by the core's `NextItemTrainer`.
 
-    Each epoch is validated by the sampling that the recommender ranks with, that of the panel Sampling: another one may
-    prefer another epoch. `set_sampling` changes it after training, and then no epoch was selected for it.
+    Each epoch is validated by the sampling that the recommender ranks with, that of the panel Sampling: another one
+    may prefer another epoch. `set_sampling` changes it after training, and then no epoch was selected for it.
     """
 
     name = "dreamrec"
