@@ -153,6 +153,24 @@ def test_objective_equals_the_functional_loss(name: str, negatives: int) -> None
     torch.testing.assert_close(plan.beta, out.diagnostics["beta"])
 
 
+@pytest.mark.parametrize("convention", ["code", "paper"])
+def test_running_moments_have_one_unit_in_both_conventions(convention: Any) -> None:
+    logps, usual = answers(8), Moments(torch.tensor(0.1).double(), torch.tensor(1.9).double())
+    four = (logps.chosen, logps.rejected, logps.ref_chosen, logps.ref_rejected)
+    options: dict[str, Any] = {"beta": 0.2, "keep": 0.5}
+    objective = Objective(beta_alpha=0.3, beta_convention=convention, **options)
+    out = beta_dpo_loss(*four, **options, alpha=0.3, moments=usual, convention=convention, generator=generator())
+    plan = objective.plan(logps, usual, generator())
+    torch.testing.assert_close((plan.loss, plan.beta), (out.loss, out.diagnostics["beta"]))
+    kept_gap = logps.example_gaps()[out.diagnostics["kept"]].mean()
+    expected = 0.2 * (1 + 0.3 * (0.2 if convention == "paper" else 1.0) * (kept_gap - 0.1))
+    torch.testing.assert_close(plan.beta, expected)
+
+    margin = Objective(score="mean_logp", beta=4.0, margin_alpha=0.3, margin_convention=convention)
+    out = alpha_dpo_loss(*four, beta=4.0, gamma_beta_ratio=0.0, alpha=0.3, moments=usual, convention=convention)
+    torch.testing.assert_close(margin.plan(logps, usual).loss, out.loss)
+
+
 def test_dpo_is_a_point_of_the_space() -> None:
     logps = answers()
     expected = -F.logsigmoid(0.1 * (logps.chosen - logps.ref_chosen - (logps.rejected - logps.ref_rejected)[:, 0]))

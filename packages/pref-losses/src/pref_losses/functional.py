@@ -83,16 +83,31 @@ def standardise(gaps: Tensor, moments: Moments) -> Tensor:
 
 
 def adaptive_margin(
-    z: Tensor, *, beta: float, gamma_beta_ratio: float, alpha: float, convention: Convention
-) -> Tensor:
-    """alpha-DPO's target margin: code `beta * (ratio + alpha * z)`, paper `beta * ratio + alpha * z`.
+    gaps: Tensor,
+    moments: Moments | None,
+    *,
+    beta: float,
+    gamma_beta_ratio: float,
+    alpha: float,
+    convention: Convention = "code",
+) -> tuple[Tensor, Tensor]:
+    """alpha-DPO's target margin, and the z in it: code `beta * (ratio + alpha * z)`, paper `beta * ratio + alpha * z`.
 
     The published values of alpha belong to the code's convention: with beta = 10 the same alpha is ten times weaker in
     the paper's.
+
+    Args:
+        gaps: of the log-ratios, any shape; detached where no gradient is to reach the margin.
+        moments: of the log-ratio gaps, which z standardises; None: z is the gap itself, in the paper's convention as a
+            reward (the paper's ablation), which makes the two conventions one.
+        beta: scale of the score.
+        gamma_beta_ratio: the fixed part.
+        alpha: strength of the adaptive part.
+        convention: "code" or "paper".
     """
-    if convention not in ("code", "paper"):
-        raise ValueError(f"convention is 'code' or 'paper' (got {convention!r})")
-    return beta * gamma_beta_ratio + (beta if convention == "code" else 1.0) * alpha * z
+    unit = _gap_unit(beta, convention)
+    z = unit * gaps if moments is None else standardise(gaps, moments)
+    return beta * gamma_beta_ratio + beta / unit * alpha * z, z
 
 
 def keep_near_mean(gaps: Tensor, moments: Moments, keep: float, generator: torch.Generator | None = None) -> Tensor:
@@ -111,10 +126,17 @@ def keep_near_mean(gaps: Tensor, moments: Moments, keep: float, generator: torch
     return kept.index_fill(0, keys.topk(count).indices, True)
 
 
-def dynamic_beta(gaps: Tensor, moments: Moments, *, beta: float, alpha: float) -> Tensor:
-    """beta-DPO's batch-level beta, `beta * (1 + alpha * (mean gap - M0))`, at least 1e-3, without gradient. Scalar."""
+def dynamic_beta(
+    gaps: Tensor, moments: Moments, *, beta: float, alpha: float, convention: Convention = "code"
+) -> Tensor:
+    """beta-DPO's batch-level beta, `beta * (1 + alpha * (mean gap - M0))`, at least 1e-3, without gradient. Scalar.
+
+    Gaps and moments are those of the log-ratios in either convention; "paper" measures their difference as a reward,
+    times beta.
+    """
     mean = torch.as_tensor(moments.mean, device=gaps.device, dtype=gaps.dtype)
-    return (beta * (1 + alpha * (gaps.detach().mean() - mean))).clamp_min(MINIMUM_BETA)
+    excess = _gap_unit(beta, convention) * (gaps.detach().mean() - mean)
+    return (beta * (1 + alpha * excess)).clamp_min(MINIMUM_BETA)
 
 
 def sigmoid_link(logits: Tensor, mask: Tensor | None = None, *, label_smoothing: float = 0.0) -> Tensor:
@@ -125,9 +147,7 @@ def sigmoid_link(logits: Tensor, mask: Tensor | None = None, *, label_smoothing:
     losses = F.softplus(-logits)
     if label_smoothing:
         losses = (1 - label_smoothing) * losses + label_smoothing * F.softplus(logits)
-    if mask is None:
-        return losses.mean(1)
-    return torch.where(mask, losses, 0.0).sum(1) / mask.sum(1)
+    return _mean_over_rejected(losses, mask)
 
 
 def flip_corrected_link(logits: Tensor, mask: Tensor | None = None, *, label_smoothing: float = 0.0) -> Tensor:
@@ -139,9 +159,11 @@ def flip_corrected_link(logits: Tensor, mask: Tensor | None = None, *, label_smo
     losses = ((1 - label_smoothing) * F.softplus(-logits) - label_smoothing * F.softplus(logits)) / (
         1 - 2 * label_smoothing
     )
-    if mask is None:
-        return losses.mean(1)
-    return torch.where(mask, losses, 0.0).sum(1) / mask.sum(1)
+    return _mean_over_rejected(losses, mask)
+
+
+def _mean_over_rejected(losses: Tensor, mask: Tensor | None) -> Tensor:
+    return losses.mean(1) if mask is None else torch.where(mask, losses, 0.0).sum(1) / mask.sum(1)
 
 
 def softmax_link(logits: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -211,9 +233,9 @@ def alpha_dpo_loss(
         beta: scale of the score, 2 to 10.
         gamma_beta_ratio: the fixed part of the margin, relative to beta.
         alpha: strength of the adaptive part; 0.01 to 0.2 in the code's convention.
-        moments: mean and deviation of the gaps to standardise with; None: this batch's. The authors' running moments
-            start at zero, which inflates z tenfold at first and divides 0 by 0 when policy and reference are equal;
-            see `RunningMoments`.
+        moments: mean and deviation of the log-ratio gaps to standardise with, in either convention; None: this
+            batch's. The authors' running moments start at zero, which inflates z tenfold at first and divides 0 by 0
+            when policy and reference are equal; see `RunningMoments`.
         convention: "code" multiplies alpha * z by beta, "paper" does not; see `adaptive_margin`.
         normalise: False uses `beta * gap` in place of z (the paper's ablation).
         stop_gradient: False lets the gradient through the margin (the paper's ablation; training collapses).
@@ -237,11 +259,10 @@ def alpha_dpo_loss(
     gaps = preference_gaps(pc - rc, pr - rr)
     if stop_gradient:
         gaps = gaps.detach()
-    if normalise:
-        z = standardise(gaps, moments or batch_moments(gaps))
-    else:
-        z = gaps if convention == "code" else beta * gaps
-    margin = adaptive_margin(z, beta=beta, gamma_beta_ratio=gamma_beta_ratio, alpha=alpha, convention=convention)
+    moments = (moments or batch_moments(gaps)) if normalise else None
+    margin, z = adaptive_margin(
+        gaps, moments, beta=beta, gamma_beta_ratio=gamma_beta_ratio, alpha=alpha, convention=convention
+    )
     losses = sigmoid_link(beta * preference_gaps(pc, pr) - margin)
     return _output(losses.mean(), losses, (pc, pr, rc, rr), pc.new_tensor(beta), margin=margin, z=z)
 
@@ -272,9 +293,9 @@ def beta_dpo_loss(
         beta: beta at the usual gap.
         alpha: how much beta follows the gap; 0 with keep = 1 is DPO.
         keep: fraction of the batch kept, (0, 1]. The authors' `mode_weight` is the fraction **discarded**.
-        moments: usual gap M0 and its deviation; None: this batch's.
-        convention: "code" measures the gap in log-ratios, "paper" in rewards (times beta). The published alpha = 0.6
-            belongs to the code's.
+        moments: usual log-ratio gap M0 and its deviation, in either convention; None: this batch's.
+        convention: "code" measures the gap from M0 in log-ratios, "paper" in rewards (times beta). The published alpha
+            = 0.6 belongs to the code's.
         generator: of the filter's draw.
 
     Returns:
@@ -293,13 +314,11 @@ def beta_dpo_loss(
         (0.07, 0.6762)
     """
     pc, pr, rc, rr = _inputs(policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps)
-    if convention not in ("code", "paper"):
-        raise ValueError(f"convention is 'code' or 'paper' (got {convention!r})")
     pairs = preference_gaps(pc - rc, pr - rr)
-    gaps = pairs.detach().mean(1) * (beta if convention == "paper" else 1.0)
+    gaps = pairs.detach().mean(1)
     moments = moments or batch_moments(gaps)
     kept = keep_near_mean(gaps, moments, keep, generator)
-    beta_now = dynamic_beta(gaps[kept], moments, beta=beta, alpha=alpha)
+    beta_now = dynamic_beta(gaps[kept], moments, beta=beta, alpha=alpha, convention=convention)
     losses = sigmoid_link(beta_now * pairs)
     weights = kept.to(losses.dtype) * len(kept) / kept.sum()
     return _output(losses[kept].mean(), losses, (pc, pr, rc, rr), beta_now, weights=weights, kept=kept)
@@ -382,6 +401,13 @@ def softmax_dpo_loss(
     pc, pr, rc, rr = _inputs(policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps)
     losses = softmax_link(beta * preference_gaps(pc - rc, pr - rr), rejected_mask)
     return _output(losses.mean(), losses, (pc, pr, rc, rr), pc.new_tensor(beta))
+
+
+def _gap_unit(beta: float, convention: Convention) -> float:
+    """What a log-ratio gap is multiplied by: nothing in the code's convention, beta (a reward) in the paper's."""
+    if convention not in ("code", "paper"):
+        raise ValueError(f"convention is 'code' or 'paper' (got {convention!r})")
+    return beta if convention == "paper" else 1.0
 
 
 def _inputs(*logps: Tensor) -> list[Tensor]:

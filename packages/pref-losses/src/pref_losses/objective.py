@@ -31,7 +31,6 @@ from pref_losses.functional import (
     robust_weights,
     sigmoid_link,
     softmax_link,
-    standardise,
 )
 
 Score = Literal["log_ratio", "mean_logp"]
@@ -221,9 +220,9 @@ class Objective:
             assert moments is not None
             gaps = logps.example_gaps()
             kept = keep_near_mean(gaps, moments, self.keep, generator) if self.keep < 1 else kept
-            # A gap measured in rewards is beta times the log-ratio gap: the same formula with alpha times beta.
-            alpha = self.beta_alpha * (self.beta if self.beta_convention == "paper" else 1.0)
-            beta = dynamic_beta(gaps[kept], moments, beta=self.beta, alpha=alpha)
+            beta = dynamic_beta(
+                gaps[kept], moments, beta=self.beta, alpha=self.beta_alpha, convention=self.beta_convention
+            )
         losses = self.losses(logps, beta, moments)
         weights = kept.to(losses.dtype) / kept.sum()
         loss = losses[kept].mean()
@@ -259,17 +258,12 @@ class Objective:
         if not self.margin_alpha:
             return logps.chosen.new_tensor(self.beta * self.gamma_beta_ratio)
         gaps = logps.log_ratio_gaps()
-        if self.margin_stop_gradient:
-            gaps = gaps.detach()
-        if self.margin_normalise:
-            assert moments is not None
-            z = standardise(gaps, moments)
-        else:
-            z = gaps if self.margin_convention == "code" else self.beta * gaps
-        return adaptive_margin(
-            z,
+        margin, _ = adaptive_margin(
+            gaps.detach() if self.margin_stop_gradient else gaps,
+            moments if self.margin_normalise else None,
             beta=self.beta,
             gamma_beta_ratio=self.gamma_beta_ratio,
             alpha=self.margin_alpha,
             convention=self.margin_convention,
         )
+        return margin
