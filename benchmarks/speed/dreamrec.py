@@ -362,7 +362,8 @@ def published_steps(sides: Sides, steps: int, options: dict[str, Any]) -> Callab
 def memory_rows(sides: Sides, repeats: int) -> list[dict[str, Any]]:
     items, chunk = sides.sizes.catalogue, sides.sizes.chunk
     set_seed(0)
-    model = DreamRecModel(DreamRecConfig(num_items=items, hidden_size=sides.sizes.width)).eval()
+    paper: dict[str, Any] = {"encoder": "transformer", "initializer_range": 1.0, "item_norm": None}
+    model = DreamRecModel(DreamRecConfig(num_items=items, hidden_size=sides.sizes.width, **paper)).eval()
     history = torch.randint(1, items + 1, (BATCH, 10))
     found: list[Tensor] = []
 

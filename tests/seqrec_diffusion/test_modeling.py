@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import torch
 from torch.nn import functional as F
 
 from predilect.modeling.next_item import quiet
-from seqrec_diffusion import DreamRecConfig, DreamRecModel, Sampling
-from seqrec_diffusion.configuration import DENOISERS, ENCODERS
+from seqrec_diffusion import DreamRecConfig, DreamRecModel, DreamRecRecommenderConfig, Sampling
+from seqrec_diffusion.configuration import DENOISERS, ENCODERS, DreamRecOptions
 from seqrec_diffusion.schedules import SAMPLERS, SCHEDULES
 
 HISTORY = torch.tensor([[0, 0, 0, 3, 4, 5], [0, 0, 0, 0, 0, 9], [1, 2, 3, 4, 5, 6], [0, 0, 0, 0, 0, 0]])
@@ -22,6 +23,8 @@ FAST = Sampling(steps=4, guidance=1.5)
 def make(**options) -> DreamRecModel:
     torch.manual_seed(0)
     small = {"num_items": 30, "hidden_size": 8, "max_history": 6, "timesteps": 20, "denoiser": "mlp2"}
+    small |= {"encoder": "transformer", "dropout": 0.1, "initializer_range": 1.0}
+    small |= {"error": "squared", "item_norm": None, "cross_entropy_weight": 0.0}
     return DreamRecModel(DreamRecConfig(**{**small, **options})).eval()
 
 
@@ -324,3 +327,12 @@ def test_refuses_guidance_without_null_states():
     with pytest.raises(ValueError, match=r"trained with null_probability 0 \(got guidance 1.5\): set guidance=0"):
         model.scores(HISTORY, FAST)
     assert model.scores(HISTORY, Sampling(steps=4, guidance=0)).isfinite().all()
+
+
+def test_the_models_config_and_the_recommenders_are_one_source() -> None:
+    model, recommender = DreamRecConfig(), DreamRecRecommenderConfig()
+    shared = [field.name for field in dataclasses.fields(DreamRecOptions)]
+    assert len(shared) == 18
+    assert {name: getattr(model, name) for name in shared} == {name: getattr(recommender, name) for name in shared}
+    with pytest.raises(ValueError, match="hidden_size must be even"):
+        DreamRecConfig(hidden_size=5)

@@ -11,7 +11,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -33,6 +33,38 @@ def option(help: str, *, panel: str = "Options", default: Any = dataclasses.MISS
     if isinstance(default, dict):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def new_defaults(**defaults: Any) -> Callable[[type[T]], type[T]]:
+    """Class decorator, below `@dataclass`: other defaults for inherited options, which keep type, help and panel.
+
+    Raises:
+        TypeError: a name that is not an inherited option.
+
+    Examples:
+        >>> from dataclasses import dataclass
+        >>> @dataclass
+        ... class Config:
+        ...     epochs: int = option("Number of epochs.", default=3)
+        >>> @dataclass
+        ... @new_defaults(epochs=10)
+        ... class Longer(Config):
+        ...     pass
+        >>> Longer().epochs
+        10
+    """
+
+    def decorate(cls: type[T]) -> type[T]:
+        inherited = {field.name: field for base in cls.__bases__ for field in dataclasses.fields(base)}
+        if unknown := sorted(set(defaults) - set(inherited)):
+            raise TypeError(f"{cls.__name__} inherits no option {', '.join(unknown)}")
+        types = typing.get_type_hints(cls)
+        for name, default in defaults.items():
+            cls.__annotations__[name] = types[name]
+            setattr(cls, name, option(**inherited[name].metadata, default=default))
+        return cls
+
+    return decorate
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -9,79 +9,47 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from predilect.configuration import option
+from predilect.configuration import new_defaults, option
 from predilect.data.splits import SequenceSplits
 from predilect.modeling.next_item import NextItemTrainer
 from predilect.recommender import RecommenderConfig
 from predilect.recommenders.sequential import NextItemRecommender, SequentialRecommenderConfig
 from seqrec_diffusion.collapse import item_table_metrics
-from seqrec_diffusion.configuration import Sampling, check_model_options
+from seqrec_diffusion.configuration import SAMPLING, DreamRecOptions, Sampling
 from seqrec_diffusion.modeling import DreamRecModel
 
 _MODEL = "model"
-NETWORK, DIFFUSION, LOSS, SAMPLING = "Network", "Diffusion", "Loss", "Sampling"
 
 
 @dataclass
-class DreamRecRecommenderConfig(SequentialRecommenderConfig):
-    """Options of `DreamRec`. Those of the panel Sampling may be changed after training: `DreamRec.set_sampling`.
+@new_defaults(max_epochs=40, patience=5, batch_size=256, learning_rate=1e-3)
+class DreamRecRecommenderConfig(DreamRecOptions, SequentialRecommenderConfig):
+    """Options of `DreamRec`. Those of the panel Sampling may be changed after training: `DreamRec.set_sampling`."""
 
-    The defaults are the stable objective, which ranks far better on validation rows: items short beside the noise, the
-    cosine error, a cross-entropy over all items, the core's SASRec as encoder, no guidance. The presets `zhihu`,
-    `yoochoose` and `kuairec` are the paper's: its encoder, the squared error alone, items as long as the noise.
-    """
-
-    dropout: float = option("Dropout probability of the encoder, in [0, 1).", default=0.3)
-    max_epochs: int = option("Training ends after this many passes over the rows at the latest.", default=40)
-    patience: int = option("Training ends after this many epochs without a better validation ndcg@10.", default=5)
-    batch_size: int = option("Rows per optimizer step.", default=256)
-    learning_rate: float = option("Of AdamW, constant.", default=1e-3)
-    initializer_range: float = option(
-        "Standard deviation of the item embeddings at the start; that of the noise is 1.", panel=NETWORK, default=0.02
-    )
-    encoder: Literal["transformer", "sasrec", "gru4rec", "caser", "nextitnet"] = option(
-        "A backbone of the core; or transformer, the paper's.", panel=NETWORK, default="sasrec"
-    )
-    encoder_options: dict[str, Any] = option("More options of the encoder's config.", panel=NETWORK, default={})
-    denoiser: Literal["mlp1", "mlp2", "residual"] = option("Network of the denoiser.", panel=NETWORK, default="mlp1")
-    timesteps: int = option("T, the number of diffusion steps.", panel=DIFFUSION, default=500)
-    schedule: Literal["linear", "cosine", "exp", "sqrt"] = option(
-        "Of the noise; linear needs some hundreds of steps.", panel=DIFFUSION, default="linear"
-    )
-    null_probability: float = option(
-        "Share of training rows whose state is replaced by the null state, in [0, 1).", panel=DIFFUSION, default=0.1
-    )
-    objective: Literal["diffusion", "softmax"] = option(
-        "softmax: the same encoder as a classifier, without diffusion; the control.", panel=LOSS, default="diffusion"
-    )
-    error: Literal["squared", "cosine"] = option("Error of the denoised item.", panel=LOSS, default="cosine")
-    error_weight: float = option("Of that error.", panel=LOSS, default=1.0)
-    detach_target: bool = option("The error does not train the target's embedding.", panel=LOSS, default=False)
-    item_norm: float | None = option(
-        "Length of the items as targets and in scores, where noise has sqrt(d); none: their own.",
-        panel=LOSS,
-        default=0.3,
-    )
-    cross_entropy_weight: float = option(
-        "Of the softmax over all items of the denoised item's products.", panel=LOSS, default=1.0
-    )
-    temperature: float = option("Of that softmax.", panel=LOSS, default=0.1)
-    preference_weight: float = option(
-        "Of the preference of the target over the mean of the batch's other targets.", panel=LOSS, default=0.0
-    )
-    preference_scale: float = option("Of the difference of errors in it.", panel=LOSS, default=1.0)
     sampler: Literal["ddpm", "ddim", "dpm-solver++"] = option(
-        "ddpm: the paper's, stochastic.", panel=SAMPLING, default="ddim"
+        "How an item is generated from noise: ddpm, the paper's, adds noise at every step; ddim and dpm-solver++ are "
+        "deterministic after the first and need fewer steps.",
+        panel=SAMPLING,
+        default="ddim",
     )
-    steps: int | None = option("Of the sampler, at most T; none: T.", panel=SAMPLING, default=20)
-    guidance: float = option("w, at least 0; 0: conditional sampling.", panel=SAMPLING, default=0.0)
-    draws: int = option("Oracle items that are averaged.", panel=SAMPLING, default=1)
-    similarity: Literal["dot", "cosine"] = option("Of oracle and item.", panel=SAMPLING, default="dot")
-    sampling_seed: int = option("Of the noise of sampling.", panel=SAMPLING, default=0)
+    steps: int | None = option(
+        "Steps from noise to an item, at most timesteps; none: timesteps.", panel=SAMPLING, default=20
+    )
+    guidance: float = option(
+        "How much further than without guidance the history pushes the generated item, w in (1 + w) f(history) - "
+        "w f(null), at least 0; 0: none.",
+        panel=SAMPLING,
+        default=0.0,
+    )
+    draws: int = option("Generated items a history, which are averaged.", panel=SAMPLING, default=1)
+    similarity: Literal["dot", "cosine"] = option(
+        "How real items are compared with the generated one; dot favours long items.", panel=SAMPLING, default="dot"
+    )
+    sampling_seed: int = option("Seed of the noise that items are generated from.", panel=SAMPLING, default=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_model_options(self)
+        self.check_options()
         if (self.steps or 0) > self.timesteps:
             raise ValueError(f"steps must be at most timesteps, {self.timesteps} (got {self.steps})")
         if self.objective == "diffusion" and self.guidance and not self.null_probability:
@@ -162,33 +130,28 @@ class DreamRec(NextItemRecommender):
 
 
 @dataclass
+@new_defaults(
+    hidden_size=256,
+    dropout=0.1,
+    max_epochs=200,
+    patience=20,
+    learning_rate=1e-4,
+    initializer_range=1.0,
+    encoder_options={"num_layers": 1, "num_heads": 2},
+    timesteps=2000,
+    item_norm=None,
+    error_weight=0.4,  # lambda
+    cross_entropy_weight=0.0,
+    preference_weight=0.6,  # 1 - lambda
+    preference_scale=5.0,  # gamma
+    guidance=2.0,
+    steps=100,
+)
 class PreferDiffRecommenderConfig(DreamRecRecommenderConfig):
     """Options of `PreferDiff`: those of `DreamRec` with the paper's loss, schedule and sampler.
 
-    The paper's width is 3,072 (its Table of best hyper-parameters), for a GPU; that of here trains on a processor.
+    The paper's width is 3,072 (its table of best hyper-parameters), for a GPU; that of here trains on a processor.
     """
-
-    dropout: float = option("Dropout probability of the encoder, in [0, 1).", default=0.1)
-    max_epochs: int = option("Training ends after this many passes over the rows at the latest.", default=200)
-    patience: int = option("Training ends after this many epochs without a better validation ndcg@10.", default=20)
-    hidden_size: int = option("Width of item embeddings and states; the paper's is 3072.", default=256)
-    learning_rate: float = option("Of AdamW, constant.", default=1e-4)
-    initializer_range: float = option(
-        "Standard deviation of the item embeddings at the start; that of the noise is 1.", panel=NETWORK, default=1.0
-    )
-    encoder_options: dict[str, Any] = option(
-        "More options of the encoder's config.", panel=NETWORK, default={"num_layers": 1, "num_heads": 2}
-    )
-    timesteps: int = option("T, the number of diffusion steps.", panel=DIFFUSION, default=2000)
-    error_weight: float = option("Of that error: lambda.", panel=LOSS, default=0.4)
-    item_norm: float | None = option("Length of the items; none: their own.", panel=LOSS, default=None)
-    cross_entropy_weight: float = option(
-        "Of the softmax over all items of the denoised item's products.", panel=LOSS, default=0.0
-    )
-    preference_weight: float = option("Of the preference: 1 - lambda.", panel=LOSS, default=0.6)
-    preference_scale: float = option("Of the difference of errors in it: gamma.", panel=LOSS, default=5.0)
-    guidance: float = option("w, at least 0; 0: conditional sampling.", panel=SAMPLING, default=2.0)
-    steps: int | None = option("Of the sampler, at most T; none: T.", panel=SAMPLING, default=100)
 
 
 class PreferDiff(DreamRec):
