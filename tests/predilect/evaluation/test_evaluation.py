@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from predilect.data.catalogue import Catalogue
 from predilect.data.splits import SequenceSplits, UserSequences
-from predilect.evaluation import Evaluation, bootstrap_interval, compare, evaluate, paired_bootstrap
+from predilect.evaluation import Evaluation, bootstrap_interval, compare, evaluate, paired_bootstrap, paired_difference
 from predilect.recommender import Recommender
 
 ITEMS = 12
@@ -264,6 +264,20 @@ def test_compare_is_a_paired_bootstrap_against_the_best(splits: SequenceSplits) 
     assert found.differences[other].difference < 0
     turned = compare(results, "mrr", baseline=other)
     assert turned.differences[best].difference == pytest.approx(-found.differences[other].difference)
+
+
+def test_a_difference_is_taken_on_the_rows_that_both_ranked(splits: SequenceSplits) -> None:
+    whole, some = evaluate(Fixed(), splits, bootstrap=0), evaluate(Oracle(), splits, bootstrap=0, max_rows=40, seed=3)
+    rows = some.rows["row"][:]
+    users = np.array(some.rows["user_id"][:])
+    a, b = 1 / np.array(whole.rows["rank"][:])[rows], 1 / np.array(some.rows["rank"][:])
+    found = paired_difference(whole.rows, some.rows, "mrr", seed=2)
+    assert found == paired_bootstrap(a, b, groups=users, seed=2)
+    assert paired_difference(some.rows, whole.rows, "mrr", seed=2).difference == pytest.approx(-found.difference)
+    shuffled = some.rows.select(np.random.default_rng(0).permutation(len(rows)))
+    assert paired_difference(whole.rows, shuffled, "mrr", seed=2) == found
+    with pytest.raises(ValueError, match="hold different rows: position differs first in row"):
+        paired_difference(evaluate(Fixed(), make_splits(seed=1), bootstrap=0).rows, some.rows, "mrr")
 
 
 def test_compare_refuses_what_is_not_comparable(splits: SequenceSplits) -> None:

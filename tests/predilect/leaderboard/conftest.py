@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from predilect.leaderboard.results import Comparison, Leaderboard, ModelResult
+from predilect.leaderboard.results import Leaderboard, ModelComparison, ModelResult
 
 
 def _metrics(ndcg: float, coverage: float) -> dict[str, Any]:
@@ -52,12 +52,12 @@ def make_board() -> Callable[..., Leaderboard]:
         models.append(ModelResult("caser", "failed", error="RuntimeError: <b>out of memory</b>"))
         names = list(numbers)
         comparisons = [
-            Comparison(n, "item-knn", m.headline - 0.0532, 0.001, 0.02, 0.001)
+            ModelComparison(n, "item-knn", m.headline - 0.0532, 0.001, 0.02, 0.001)
             for n, m in zip(names[:3], models, strict=False)
         ]
-        comparisons += [Comparison(n, "item-knn", -0.005, -0.009, -0.001, 0.004) for n in names[4:]]
-        comparisons.append(Comparison("sasrec", "gru4rec", 0.0019, -0.0004, 0.004, 0.11))
-        comparisons += [Comparison("sasrec", n, 0.01, 0.004, 0.02, 0.001) for n in names[2:] if n != "item-knn"]
+        comparisons += [ModelComparison(n, "item-knn", -0.005, -0.009, -0.001, 0.004) for n in names[4:]]
+        comparisons.append(ModelComparison("sasrec", "gru4rec", 0.0019, -0.0004, 0.004, 0.11))
+        comparisons += [ModelComparison("sasrec", n, 0.01, 0.004, 0.02, 0.001) for n in names[2:] if n != "item-knn"]
         items = [{"id": i + 1, "title": t} for i, t in enumerate(titles)]
         examples = [
             {

@@ -12,7 +12,7 @@ import pytest
 
 from predilect.leaderboard import charts
 from predilect.leaderboard.report import finding, headline, mark, render, write_report
-from predilect.leaderboard.results import Comparison, Leaderboard
+from predilect.leaderboard.results import Leaderboard, ModelComparison
 
 MakeBoard = Callable[..., Leaderboard]
 HOSTILE = [
@@ -83,7 +83,7 @@ def test_headline_says_what_the_comparison_says(make_board: MakeBoard) -> None:
     board = make_board()
     assert headline(board) == "sasrec ranks the next item best, 24% above item-knn."
     assert "Its difference to gru4rec is within the noise." in finding(board)
-    undecided = [Comparison("sasrec", "item-knn", 0.001, -0.001, 0.003, 0.4)]
+    undecided = [ModelComparison("sasrec", "item-knn", 0.001, -0.001, 0.003, 0.4)]
     assert "within the noise" in headline(Leaderboard(**{**vars(board), "comparisons": undecided}))
     baselines = [m for m in board.models if m.is_baseline]
     assert headline(Leaderboard(**{**vars(board), "models": baselines})) == "item-knn ranks the next item best."

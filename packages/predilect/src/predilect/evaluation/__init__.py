@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from predilect.evaluation.bootstrap import bootstrap_interval as bootstrap_interval
     from predilect.evaluation.bootstrap import paired_bootstrap as paired_bootstrap
     from predilect.evaluation.classification import ClassificationMetrics as ClassificationMetrics
-    from predilect.evaluation.evaluation import Comparison as Comparison
+    from predilect.evaluation.comparison import Comparison as Comparison
+    from predilect.evaluation.comparison import compare as compare
+    from predilect.evaluation.comparison import paired_difference as paired_difference
     from predilect.evaluation.evaluation import Evaluation as Evaluation
-    from predilect.evaluation.evaluation import compare as compare
     from predilect.evaluation.evaluation import evaluate as evaluate
     from predilect.evaluation.generation import GenerationMetrics as GenerationMetrics
     from predilect.evaluation.preference import PreferenceMetrics as PreferenceMetrics
@@ -28,9 +29,10 @@ _NAMES = {
     "bootstrap_interval": "predilect.evaluation.bootstrap",
     "paired_bootstrap": "predilect.evaluation.bootstrap",
     "ClassificationMetrics": "predilect.evaluation.classification",
-    "Comparison": "predilect.evaluation.evaluation",
+    "Comparison": "predilect.evaluation.comparison",
     "Evaluation": "predilect.evaluation.evaluation",
-    "compare": "predilect.evaluation.evaluation",
+    "compare": "predilect.evaluation.comparison",
+    "paired_difference": "predilect.evaluation.comparison",
     "evaluate": "predilect.evaluation.evaluation",
     "GenerationMetrics": "predilect.evaluation.generation",
     "PreferenceMetrics": "predilect.evaluation.preference",
@@ -53,6 +55,7 @@ __all__ = [
     "compare",
     "evaluate",
     "paired_bootstrap",
+    "paired_difference",
     "target_ranks",
 ]
 

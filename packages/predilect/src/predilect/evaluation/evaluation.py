@@ -1,12 +1,12 @@
-"""Evaluate any recommender under a named protocol, keep the rows, and compare recommenders on the same rows."""
+"""Evaluate any recommender under a named protocol, and keep the rows."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,8 +14,8 @@ import torch
 from datasets import Dataset
 
 from predilect.data.splits import RowTensors, SequenceSplits, row_tensors
-from predilect.evaluation.bootstrap import PairedResult, bootstrap_intervals, paired_bootstrap
-from predilect.evaluation.ranking import RankingMetrics, rank_metric, top_items
+from predilect.evaluation.bootstrap import bootstrap_intervals
+from predilect.evaluation.ranking import RankingMetrics, top_items
 
 if TYPE_CHECKING:
     from predilect.recommender import Recommender
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 PROTOCOLS = ("full", "candidates")
 TOP = 10  # length of the lists that are kept, and the k of coverage@k
 _JSON, _ROWS = "evaluation.json", "rows.parquet"
-_ROW_KEYS = ("user_id", "position", "target")
 
 
 @dataclass(frozen=True)
@@ -152,53 +151,6 @@ def evaluate(
     )
 
 
-class Comparison(NamedTuple):
-    """One recommender as the baseline, and the difference of every other one to it (other minus baseline)."""
-
-    baseline: str
-    differences: dict[str, PairedResult]
-
-
-def compare(
-    evaluations: Mapping[str, Evaluation],
-    metric: str = "ndcg@10",
-    *,
-    baseline: str | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Comparison:
-    """Paired bootstrap over users of each evaluation against one of them.
-
-    Args:
-        evaluations: at least two, by the names that the result uses; same setting, same rows.
-        metric: `hr@k`, `ndcg@k` or `mrr`, any k: it is computed from the kept ranks.
-        baseline: a key of `evaluations`; None: the best one, so that every difference asks "is it behind the best?".
-            P-values are not corrected for the number of comparisons, nor for having chosen the best on the same rows.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
-
-    Raises:
-        ValueError: fewer than two evaluations, an unknown baseline or metric, different settings or rows (names what
-            differs).
-    """
-    if len(evaluations) < 2:
-        raise ValueError(f"a comparison needs at least two evaluations (got {len(evaluations)})")
-    if baseline is not None and baseline not in evaluations:
-        raise ValueError(f"baseline must be one of {', '.join(evaluations)} (got {baseline!r})")
-    _require_comparable(evaluations)
-    values = {name: rank_metric(_column(e, "rank"), metric) for name, e in evaluations.items()}
-    base = baseline or max(values, key=lambda name: float(values[name].mean()))
-    users = _column(evaluations[base], "user_id")
-    return Comparison(
-        base,
-        {
-            name: paired_bootstrap(values[name], values[base], groups=users, resamples=resamples, seed=seed)
-            for name in values
-            if name != base
-        },
-    )
-
-
 def _batches(
     tensors: RowTensors, splits: SequenceSplits, size: int
 ) -> Iterator[tuple[RowTensors, tuple[np.ndarray, np.ndarray]]]:
@@ -273,30 +225,3 @@ def _results(
         for name, interval in intervals.items():
             results[f"{name}_low"], results[f"{name}_high"] = interval.low, interval.high
     return results
-
-
-def _column(evaluation: Evaluation, name: str) -> np.ndarray:
-    return np.asarray(evaluation.rows.with_format("numpy")[name][:])
-
-
-def _require_comparable(evaluations: Mapping[str, Evaluation]) -> None:
-    (first_name, first), *others = evaluations.items()
-    for name, other in others:
-        keys = sorted({*first.setting, *other.setting})
-        differing = [
-            f"{key} ({first.setting.get(key)!r} and {other.setting.get(key)!r})"
-            for key in keys
-            if first.setting.get(key) != other.setting.get(key)
-        ]
-        if differing:
-            raise ValueError(f"{first_name} and {name} are not comparable: they differ in {', '.join(differing)}")
-        if len(first.rows) != len(other.rows):
-            raise ValueError(
-                f"{first_name} and {name} have {len(first.rows)} and {len(other.rows)} rows: evaluate both on one part"
-            )
-        for key in _ROW_KEYS:
-            unequal = _column(first, key) != _column(other, key)
-            if unequal.any():
-                raise ValueError(
-                    f"{first_name} and {name} hold different rows: {key} differs first in row {int(unequal.argmax())}"
-                )

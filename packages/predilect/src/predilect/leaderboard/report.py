@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from predilect.leaderboard import charts
-from predilect.leaderboard.results import HEADLINE, Comparison, Leaderboard
+from predilect.leaderboard.results import HEADLINE, Leaderboard, ModelComparison
 from predilect.leaderboard.storage import write_text
 
 STRATEGIES = {
@@ -129,7 +129,7 @@ def mark(board: Leaderboard, model: str) -> tuple[str, str]:
     return sign, describe(compared)
 
 
-def describe(compared: Comparison) -> str:
+def describe(compared: ModelComparison) -> str:
     """A comparison in words."""
     return (
         f"{compared.difference:+.4f} against {compared.other} "

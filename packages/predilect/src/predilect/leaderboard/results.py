@@ -50,7 +50,7 @@ class ModelResult:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ModelComparison:
     """The paired difference of two models on the same rows, `ndcg@10` of `model` minus that of `other`.
 
     Attributes:
@@ -90,7 +90,7 @@ class Leaderboard:
     protocol: dict[str, Any]
     counts: list[dict[str, Any]]
     models: list[ModelResult]
-    comparisons: list[Comparison]
+    comparisons: list[ModelComparison]
     examples: list[dict[str, Any]]
     versions: dict[str, str]
     hardware: dict[str, Any]
@@ -124,7 +124,7 @@ class Leaderboard:
     def best_baseline(self) -> ModelResult | None:
         return next((m for m in self.ranked if m.is_baseline), None)
 
-    def compared(self, model: str, other: str) -> Comparison | None:
+    def compared(self, model: str, other: str) -> ModelComparison | None:
         """The comparison of `model` with `other`, where there is one."""
         return next((c for c in self.comparisons if (c.model, c.other) == (model, other)), None)
 
@@ -148,7 +148,7 @@ class Leaderboard:
         if values["schema"] != SCHEMA:
             raise ValueError(f"{path} has format {values['schema']}, this version reads format {SCHEMA}: run it again")
         values["models"] = [ModelResult(**m) for m in values["models"]]
-        values["comparisons"] = [Comparison(**c) for c in values["comparisons"]]
+        values["comparisons"] = [ModelComparison(**c) for c in values["comparisons"]]
         return cls(**values)
 
 
