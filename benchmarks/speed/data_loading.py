@@ -26,8 +26,7 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback, default_data_collator, set_seed
 
 from predilect.data import SequenceSplits, load
-from predilect.modeling import NextItemTrainer, SASRec, SASRecConfig, next_item_arguments
-from predilect.modeling.next_item import NextItemRows
+from predilect.modeling import NextItemRows, NextItemTrainer, SASRec, SASRecConfig, next_item_arguments
 from predilect.recommenders import SASRecRecommender
 
 
@@ -88,7 +87,8 @@ def epochs(splits: SequenceSplits, number: int) -> dict[str, float]:
         arguments = next_item_arguments(
             folder, max_epochs=number, batch_size=config.batch_size, learning_rate=config.learning_rate
         )
-        TimedTrainer(model, arguments, splits, patience=number, clock=clock).train()
+        train, validation = (NextItemRows(splits.tensors(p), splits.sequences) for p in ("train", "validation"))
+        TimedTrainer(model, arguments, train, validation, patience=number, clock=clock).train()
     seconds = dict(clock.seconds)
     seconds["work"] = sum(seconds[name] for name in ("forward", "backward", "optimizer"))
     return seconds
@@ -96,7 +96,7 @@ def epochs(splits: SequenceSplits, number: int) -> dict[str, float]:
 
 def loading(splits: SequenceSplits, rows: int) -> dict[str, float]:
     size = SASRecRecommender.config_class().batch_size
-    tensors = NextItemRows(splits.tensors("train"))
+    tensors = NextItemRows(splits.tensors("train"), splits.sequences)
     table = splits.train.select_columns(["history", "target"])
     padded = table.map(lambda row: {"history": [0] * (10 - len(row["history"])) + row["history"]}, keep_in_memory=True)
     order = torch.randperm(len(table), generator=torch.Generator().manual_seed(0))[:rows].tolist()

@@ -39,8 +39,7 @@ from transformers import EarlyStoppingCallback, set_seed
 from predilect.data import RecDataset, SequenceSplits, load
 from predilect.data.splits import RowTensors
 from predilect.evaluation.ranking import rank_metric, target_ranks, top_items
-from predilect.modeling import next_item_arguments
-from predilect.modeling.next_item import NextItemRows
+from predilect.modeling import NextItemRows, next_item_arguments
 from seqrec_diffusion import DreamRec, DreamRecConfig, DreamRecModel, Sampling, betas
 from seqrec_diffusion.denoiser import sinusoids
 from seqrec_diffusion.noise import row_keys, row_noise
@@ -314,7 +313,7 @@ def training_rows(sides: Sides, repeats: int) -> list[dict[str, Any]]:
 
 def own_steps(sides: Sides, steps: int, options: dict[str, Any]) -> Callable[[], None]:
     model = copy.deepcopy(sides.model).train()
-    rows = NextItemRows(sides.splits.tensors("train"))
+    rows = NextItemRows(sides.splits.tensors("train"), sides.splits.sequences)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], fused=True, **options)
 
     def run() -> None:
@@ -340,7 +339,10 @@ def trainer_steps(sides: Sides, steps: int, folder: str) -> Callable[[], object]
         save_strategy="no",
         load_best_model_at_end=False,
     )
-    trainer = DreamRecTrainer(copy.deepcopy(sides.model), arguments, sides.splits)
+    train, validation = (
+        NextItemRows(sides.splits.tensors(part), sides.splits.sequences) for part in ("train", "validation")
+    )
+    trainer = DreamRecTrainer(copy.deepcopy(sides.model), arguments, train, validation)
     trainer.remove_callback(EarlyStoppingCallback)  # it wants validation
     return trainer.train
 

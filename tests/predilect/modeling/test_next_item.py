@@ -17,8 +17,20 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback, set_seed
 
-from predilect.modeling import GRU4Rec, GRU4RecConfig, NextItemTrainer, SASRec, SASRecConfig, next_item_arguments
-from predilect.modeling.next_item import NextItemRows, newest_checkpoint
+from predilect.modeling import (
+    GRU4Rec,
+    GRU4RecConfig,
+    NextItemRows,
+    NextItemTrainer,
+    SASRec,
+    SASRecConfig,
+    next_item_arguments,
+)
+from predilect.modeling.next_item import newest_checkpoint
+
+
+def rows_of(splits, part: str) -> NextItemRows:
+    return NextItemRows(splits.tensors(part), splits.sequences)
 
 
 def make_trainer(
@@ -29,7 +41,8 @@ def make_trainer(
         model = SASRec(SASRecConfig(num_items=splits.num_items, hidden_size=16, max_history=5, dropout=0.3))
     options = {"learning_rate": 0.005, "seed": 0, "data_seed": 0, "use_cpu": True, **options}
     arguments = next_item_arguments(folder, max_epochs=max_epochs, batch_size=32, **options)
-    return NextItemTrainer(model, arguments, splits, patience=patience, callbacks=callbacks)
+    data = (rows_of(splits, part) for part in ("train", "validation"))
+    return NextItemTrainer(model, arguments, *data, patience=patience, callbacks=callbacks)
 
 
 def curve(trainer: NextItemTrainer) -> list[float]:
@@ -75,11 +88,12 @@ def scripted(splits, folder: Path, *, patience: int, callbacks=()) -> Scripted:
     set_seed(0)
     model = GRU4Rec(GRU4RecConfig(num_items=splits.num_items, hidden_size=8, max_history=5))
     arguments = next_item_arguments(folder, max_epochs=6, batch_size=128, seed=0, use_cpu=True)
-    return Scripted(model, arguments, splits, patience=patience, callbacks=callbacks)
+    data = (rows_of(splits, part) for part in ("train", "validation"))
+    return Scripted(model, arguments, *data, patience=patience, callbacks=callbacks)
 
 
 def test_rows_are_cut_by_one_index(tiny_splits):
-    rows = NextItemRows(tiny_splits.tensors("train"))
+    rows = rows_of(tiny_splits, "train")
     batch = rows.__getitems__([3, 0])
     assert batch["history"].tolist() == [tiny_splits.tensors("train").history[i].tolist() for i in (3, 0)]
     assert batch["target"].tolist() == [tiny_splits.train["target"][3], tiny_splits.train["target"][0]]
@@ -198,11 +212,47 @@ def test_resume_without_checkpoint_starts_anew(tiny_splits, tmp_path):
     assert_same_end(first, resumed)
 
 
-def test_a_run_that_does_not_resume_forgets_old_checkpoints(tiny_splits, tmp_path):
+def test_a_run_that_does_not_resume_deletes_old_checkpoints_only_when_asked(tiny_splits, tmp_path):
     stale = tmp_path / "checkpoint-999999"
     shutil.copytree(_checkpoint(tiny_splits, tmp_path / "other"), stale)
-    make_trainer(tiny_splits, tmp_path, max_epochs=1).train()
+    with pytest.raises(ValueError, match=r"holds checkpoint-999999 of an earlier run: .*overwrite=True"):
+        make_trainer(tiny_splits, tmp_path, max_epochs=1).train()
+    assert stale.exists()
+    make_trainer(tiny_splits, tmp_path, max_epochs=1).train(overwrite=True)
     assert not stale.exists()
+
+
+def test_resumes_from_the_checkpoint_that_is_named(tiny_splits, tmp_path):
+    unbroken = make_trainer(tiny_splits, tmp_path / "run", save_total_limit=None)
+    unbroken.train()
+    steps = unbroken.state.global_step // 4
+    second = tmp_path / "run" / f"checkpoint-{2 * steps}"
+    seen = []
+
+    class Steps(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            seen.append(state.global_step)
+
+    elsewhere = make_trainer(tiny_splits, tmp_path / "elsewhere", callbacks=[Steps()])
+    elsewhere.train(resume_from_checkpoint=str(second))
+    assert seen[0] == 2 * steps + 1
+    assert_same_end(unbroken, elsewhere)
+    again = make_trainer(tiny_splits, tmp_path / "run", save_total_limit=None)
+    with pytest.raises(ValueError, match=f"checkpoint-{3 * steps}.*of an earlier run"):
+        again.train(resume_from_checkpoint=second)
+    again.train(resume_from_checkpoint=second, overwrite=True)
+    assert_same_end(unbroken, again)
+    with pytest.raises(ValueError, match="checkpoint-7 is not a whole checkpoint"):
+        again.train(resume_from_checkpoint=tmp_path / "checkpoint-7")
+
+
+def test_evaluates_other_rows(tiny_splits, tmp_path):
+    trainer = make_trainer(tiny_splits, tmp_path)
+    trainer.train()
+    on_test = NextItemTrainer(trainer.model, trainer.args, trainer.train_dataset, rows_of(tiny_splits, "test"))
+    found = trainer.evaluate(rows_of(tiny_splits, "test"), metric_key_prefix="test")
+    assert found["test_ndcg@10"] == on_test.evaluate()["eval_ndcg@10"]
+    assert found["test_ndcg@10"] != trainer.evaluate()["eval_ndcg@10"]
 
 
 @pytest.mark.parametrize(
@@ -280,7 +330,7 @@ import torch
 from datasets import Dataset
 from transformers import set_seed
 from predilect.data import RecDataset
-from predilect.modeling import SASRec, SASRecConfig, NextItemTrainer, next_item_arguments
+from predilect.modeling import SASRec, SASRecConfig, NextItemRows, NextItemTrainer, next_item_arguments
 
 torch.set_num_threads(1)
 folder, out = sys.argv[1:]
@@ -298,7 +348,8 @@ splits = RecDataset(Dataset.from_dict(log), Dataset.from_dict(items), name="ring
 set_seed(0)
 model = SASRec(SASRecConfig(num_items=20, hidden_size=16, max_history=5, dropout=0.3))
 arguments = next_item_arguments(folder, max_epochs=6, batch_size=16, seed=0, data_seed=0, use_cpu=True)
-trainer = NextItemTrainer(model, arguments, splits, patience=20)
+data = [NextItemRows(splits.tensors(part), splits.sequences) for part in ("train", "validation")]
+trainer = NextItemTrainer(model, arguments, *data, patience=20)
 trainer.train(resume_from_checkpoint=True)
 trainer.save_model(out)
 """

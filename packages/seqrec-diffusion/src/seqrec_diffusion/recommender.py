@@ -13,7 +13,7 @@ from predilect.configuration import new_defaults, option
 from predilect.data.splits import SequenceSplits
 from predilect.modeling.next_item import NextItemTrainer
 from predilect.recommender import RecommenderConfig
-from predilect.recommenders.sequential import NextItemRecommender, SequentialRecommenderConfig
+from predilect.recommenders.sequential import NextItemRecommender, NextItemRecommenderConfig
 from seqrec_diffusion.collapse import item_table_metrics
 from seqrec_diffusion.configuration import SAMPLING, DreamRecOptions, Sampling
 from seqrec_diffusion.modeling import DreamRecModel
@@ -23,7 +23,7 @@ _MODEL = "model"
 
 @dataclass
 @new_defaults(max_epochs=40, patience=5, batch_size=256, learning_rate=1e-3)
-class DreamRecRecommenderConfig(DreamRecOptions, SequentialRecommenderConfig):
+class DreamRecRecommenderConfig(DreamRecOptions, NextItemRecommenderConfig):
     """Options of `DreamRec`. Those of the panel Sampling may be changed after training: `DreamRec.set_sampling`."""
 
     sampler: Literal["ddpm", "ddim", "dpm-solver++"] = option(

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from predilect.modeling.causal_lm import load_causal_lm as load_causal_lm
     from predilect.modeling.gru4rec import GRU4Rec as GRU4Rec
     from predilect.modeling.gru4rec import GRU4RecConfig as GRU4RecConfig
+    from predilect.modeling.next_item import NextItemRows as NextItemRows
     from predilect.modeling.next_item import NextItemTrainer as NextItemTrainer
+    from predilect.modeling.next_item import NextItemWindows as NextItemWindows
     from predilect.modeling.next_item import next_item_arguments as next_item_arguments
     from predilect.modeling.nextitnet import NextItNet as NextItNet
     from predilect.modeling.nextitnet import NextItNetConfig as NextItNetConfig
@@ -29,7 +31,9 @@ _NAMES = {
     "GRU4RecConfig": "predilect.modeling.gru4rec",
     "NextItNet": "predilect.modeling.nextitnet",
     "NextItNetConfig": "predilect.modeling.nextitnet",
+    "NextItemRows": "predilect.modeling.next_item",
     "NextItemTrainer": "predilect.modeling.next_item",
+    "NextItemWindows": "predilect.modeling.next_item",
     "SASRec": "predilect.modeling.sasrec",
     "SASRecConfig": "predilect.modeling.sasrec",
     "SequentialConfig": "predilect.modeling.sequential",
@@ -46,7 +50,9 @@ __all__ = [
     "GRU4RecConfig",
     "NextItNet",
     "NextItNetConfig",
+    "NextItemRows",
     "NextItemTrainer",
+    "NextItemWindows",
     "SASRec",
     "SASRecConfig",
     "SequentialConfig",

@@ -1,4 +1,4 @@
-"""Next-item training: `transformers.Trainer` on tensors, with early stopping and exact resume."""
+"""Next-item training: rows and windows of sequences, and a `Trainer` with early stopping and exact resume."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import logging
 
-from predilect.data.splits import RowTensors, SequenceSplits
+from predilect.data.splits import RowTensors, UserSequences
 from predilect.evaluation.ranking import rank_metric, target_ranks
 from predilect.modeling.sequential import SequentialModel
 from predilect.processes import processes
@@ -32,18 +32,109 @@ _WEIGHTS = "model.safetensors"
 
 
 class NextItemRows(Dataset[dict[str, Tensor]]):
-    """Rows of a split; a whole batch is cut from the tensors by one index, and the collator has nothing left to do."""
+    """Rows of a split, each the item after one history; a whole batch is cut at once.
 
-    def __init__(self, rows: RowTensors) -> None:
-        self.history, self.target = rows.history, rows.target
+    Args:
+        rows: histories, targets, users and positions.
+        sequences: what the users took, for `seen`.
+    """
+
+    def __init__(self, rows: RowTensors, sequences: UserSequences) -> None:
+        self.rows, self.sequences = rows, sequences
 
     def __len__(self) -> int:
-        return len(self.target)
+        return len(self.rows)
+
+    @property
+    def highest_item(self) -> int:
+        """The largest id of a target."""
+        return int(self.rows.target.max())
 
     def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
         """The batch of these rows: `history` (B, L) and `target` (B,)."""
         chosen = torch.tensor(indices)
-        return {"history": self.history[chosen], "target": self.target[chosen]}
+        return {"history": self.rows.history[chosen], "target": self.rows.target[chosen]}
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return self.__getitems__([index])
+
+    def seen(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """What the users of rows `start` to `stop` took before: pairs (row, counted from `start`; item)."""
+        some = slice(start, stop)
+        return self.sequences.past(self.rows.user_id[some].numpy(), self.rows.position[some].numpy())
+
+
+class NextItemWindows(Dataset[dict[str, Tensor]]):
+    """The same rows, many to an example: a window of a user's sequence and the item after each of its positions.
+
+    Windows are as long as histories. The first of a user holds its first `max_history` targets; each further one the
+    next `stride`, after at least `max_history - stride + 1` items: windows overlap, so that histories are long. Each
+    row is a target once, in one window; what is no row (other parts' events, rows without enough history) is none,
+    wherever in the sequence it lies.
+
+    Args:
+        sequences: what the users took.
+        user, position: of the rows, (R,).
+        max_history: L, the length of a window.
+        stride: in 1..L; None: half of L, rounded up.
+        weight: of the rows, (R,); None: all 1.
+
+    Raises:
+        ValueError: `stride` outside 1..L.
+    """
+
+    def __init__(
+        self,
+        sequences: UserSequences,
+        user: np.ndarray,
+        position: np.ndarray,
+        *,
+        max_history: int,
+        stride: int | None = None,
+        weight: np.ndarray | None = None,
+    ) -> None:
+        stride = (max_history + 1) // 2 if stride is None else stride
+        if not 1 <= stride <= max_history:
+            raise ValueError(f"stride must lie in 1..max_history = {max_history} (got {stride})")
+        if weight is not None:
+            user, position, weight = user[weight > 0], position[weight > 0], weight[weight > 0]
+        start = sequences.offsets[user]
+        event = start + position
+        self.max_history, self.num_targets = max_history, len(event)
+        self.items = torch.from_numpy(sequences.items)
+        self.weight = torch.from_numpy(np.bincount(event, weight, minlength=len(sequences.items)).astype(np.float32))
+        self.weighted = weight is not None or bool((self.weight > 1).any())  # the same row twice
+        number = np.where(position < max_history, 0, 1 + (position - max_history) // stride)
+        order = np.lexsort((position, user))
+        changes = np.diff(user[order], prepend=-1) | np.diff(number[order], prepend=-1)
+        first = np.flatnonzero(changes)
+        last = np.append(first[1:], len(order))[: len(first)] - 1
+        self.first, self.last, self.start = (
+            torch.from_numpy(values) for values in (event[order[first]], event[order[last]], start[order[first]])
+        )
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @property
+    def highest_item(self) -> int:
+        """The largest id of a target."""
+        return int(self.items[self.weight > 0].max())
+
+    def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
+        """The batch of these windows: `history` and `target` (B, L), `weight` too where rows have weights.
+
+        Columns that no window of the batch needs are left out.
+        """
+        chosen = torch.tensor(indices)
+        first, last, start = (x[chosen, None] for x in (self.first, self.last, self.start))
+        width = int(torch.maximum((last - start).clamp(max=self.max_history), last - first + 1).max())
+        event = last - torch.arange(width - 1, -1, -1)  # of the targets; their histories end one earlier
+        history = torch.where(event > start, self.items[(event - 1).clamp(min=0)], 0)
+        weight = self.weight[event.clamp(min=0)] * (event >= first)
+        target = torch.where(weight > 0, self.items[event.clamp(min=0)], 0)
+        batch = {"history": history.long(), "target": target.long()}
+        return {**batch, "weight": weight} if self.weighted else batch
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         return self.__getitems__([index])
@@ -89,9 +180,9 @@ def next_item_arguments(
 
 
 class NextItemTrainer(Trainer):
-    """Train a backbone on the rows of a split; keep the epoch with the best `ndcg@10` on its validation rows.
+    """Train a backbone on rows; keep the epoch with the best `ndcg@10` on the evaluation rows.
 
-    Validation ranks the whole catalogue without what the user took before, as `predilect.evaluation.evaluate` does by
+    Evaluation ranks the whole catalogue without what the user took before, as `predilect.evaluation.evaluate` does by
     default. Training stops after `patience` epochs without a new best.
 
     A run that was killed at any moment continues from its newest whole checkpoint, with the order of the data, the
@@ -101,60 +192,62 @@ class NextItemTrainer(Trainer):
     Args:
         model: the backbone.
         args: from `next_item_arguments`.
-        splits: the data.
+        train_dataset: `NextItemWindows` or `NextItemRows`; batches of what the model's `forward` takes.
+        eval_dataset: rows to choose the epoch by.
         patience: number of evaluations without a new best after which training stops.
         callbacks: more `TrainerCallback`s, for example a progress bar.
 
     Raises:
-        ValueError: no training or no validation rows; the model has another number of items than the data; `patience`
-            < 1.
+        ValueError: a data set without rows; an item that the model does not have; `patience` < 1.
     """
 
     def __init__(
         self,
         model: SequentialModel,
         args: TrainingArguments,
-        splits: SequenceSplits,
+        train_dataset: NextItemRows | NextItemWindows,
+        eval_dataset: NextItemRows,
         *,
         patience: int = 5,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        for part in ("train", "validation"):
-            if not len(splits.part(part)):
+        for part, rows in (("train", train_dataset), ("validation", eval_dataset)):
+            if not len(rows):
                 raise ValueError(f"the split has no {part} rows: use other ratios, or a lower k-core or min_history")
-        if model.config.num_items != splits.num_items:
-            raise ValueError(f"the data has {splits.num_items} items (got a model of {model.config.num_items})")
+            if rows.highest_item > model.config.num_items:
+                raise ValueError(
+                    f"the {part} data has {rows.highest_item} items (got a model of {model.config.num_items})"
+                )
         if patience < 1:
             raise ValueError(f"patience must be at least 1 (got {patience})")
-        self.validation = splits.tensors("validation")
-        self.seen = splits.sequences.past(self.validation.user_id.numpy(), self.validation.position.numpy())
         super().__init__(
             model,
             args,
             data_collator=lambda batch: batch,
-            train_dataset=NextItemRows(splits.tensors("train")),
-            eval_dataset=NextItemRows(self.validation),
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
             callbacks=[EarlyStoppingCallback(patience), *callbacks],
         )
         self.remove_callback(PrinterCallback)
 
-    def train(self, resume_from_checkpoint: bool | None = None, **kwargs: Any) -> TrainOutput:
+    def train(
+        self, resume_from_checkpoint: bool | str | Path | None = None, *, overwrite: bool = False, **kwargs: Any
+    ) -> TrainOutput:
         """Train; leaves the best epoch's weights in the model.
 
         Args:
-            resume_from_checkpoint: continue from the newest whole checkpoint in the output folder; without one, or if
-                False, start anew. Checkpoints that are not continued from are deleted.
+            resume_from_checkpoint: continue from this checkpoint; True: from the newest whole one in the output
+                folder, and from the start where there is none. What a killed run left half-written there is removed.
+            overwrite: delete the output folder's whole checkpoints that are not continued from.
             **kwargs: as for `Trainer.train`.
+
+        Raises:
+            ValueError: the given checkpoint is not whole; or, without `overwrite`, the output folder has whole
+                checkpoints that are not continued from: they would be mixed with those of this run.
         """
-        folder = Path(self.args.output_dir)
-        checkpoint = newest_checkpoint(folder) if resume_from_checkpoint else None
-        keep = -1 if checkpoint is None else _step(checkpoint)
-        self.accelerator.wait_for_everyone()  # every process has chosen before one of them deletes
-        if self.is_world_process_zero():
-            for other in folder.glob("checkpoint-*"):
-                if _step(other) > keep or checkpoint is None:
-                    shutil.rmtree(other)
-        self.accelerator.wait_for_everyone()
+        checkpoint = self._chosen_checkpoint(resume_from_checkpoint)
+        self.run_folder = Path(self.args.output_dir) if checkpoint is None else checkpoint.parent
+        self._make_room(checkpoint, overwrite)
         with quiet():
             if checkpoint is None:
                 return super().train(**kwargs)
@@ -163,11 +256,36 @@ class NextItemTrainer(Trainer):
                 return self._finish(state)
             return super().train(resume_from_checkpoint=str(checkpoint), **kwargs)
 
+    def _chosen_checkpoint(self, resume: bool | str | Path | None) -> Path | None:
+        if resume is None or isinstance(resume, bool):
+            return newest_checkpoint(self.args.output_dir) if resume else None
+        if not _is_whole(Path(resume)):
+            raise ValueError(f"{resume} is not a whole checkpoint: pass another one, or True for the newest whole one")
+        return Path(resume)
+
+    def _make_room(self, checkpoint: Path | None, overwrite: bool) -> None:
+        """Nothing later than `checkpoint` stays in the folder: it would count as this run's."""
+        folder = Path(self.args.output_dir)
+        step = -1 if checkpoint is None else _step(checkpoint)
+        later = [other for other in folder.glob("checkpoint-*") if _step(other) > step]
+        whole = sorted(other.name for other in later if _is_whole(other))
+        self.accelerator.wait_for_everyone()  # every process has chosen before one of them deletes
+        if whole and not overwrite:
+            raise ValueError(
+                f"{folder} holds {', '.join(whole)} of an earlier run: continue it (resume_from_checkpoint=True), "
+                "delete them (overwrite=True), or choose another output_dir"
+            )
+        if self.is_world_process_zero():
+            for other in later:
+                shutil.rmtree(other)
+        self.accelerator.wait_for_everyone()
+
     def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+        self, eval_dataset: NextItemRows | None = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """`ndcg@10` on the validation rows; the arguments exist for `Trainer`, which passes none that matters here."""
-        values = rank_metric(self._validation_ranks().numpy(), METRIC)
+        """`ndcg@10` of the evaluation rows, or of other rows; `ignore_keys` exists for `Trainer`."""
+        rows: Any = self.eval_dataset if eval_dataset is None else eval_dataset
+        values = rank_metric(self._ranks(rows).numpy(), METRIC)
         metrics = {f"{metric_key_prefix}_{METRIC}": float(values.mean())}
         self.log(metrics)
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -178,16 +296,14 @@ class NextItemTrainer(Trainer):
         return 0
 
     @torch.inference_mode()
-    def _validation_ranks(self) -> Tensor:
+    def _ranks(self, rows: NextItemRows) -> Tensor:
         self.model.eval()
-        rows, items = self.seen
         ranks, size = [], self.args.eval_batch_size
-        for start in range(0, len(self.validation), size):
-            batch = slice(start, start + size)
-            scores = self.model.scores(self.validation.history[batch].to(self.args.device))
-            first, last = np.searchsorted(rows, (start, start + size))
-            exclude = (rows[first:last] - start, items[first:last])
-            ranks.append(target_ranks(scores.float(), self.validation.target[batch], exclude=exclude).cpu())
+        for start in range(0, len(rows), size):
+            stop = min(start + size, len(rows))
+            batch = rows.__getitems__(list(range(start, stop)))
+            scores = self.model.scores(batch["history"].to(self.args.device))
+            ranks.append(target_ranks(scores.float(), batch["target"], exclude=rows.seen(start, stop)).cpu())
         return torch.cat(ranks)
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
@@ -203,15 +319,17 @@ class NextItemTrainer(Trainer):
         return position
 
     def _locate_best(self) -> None:
-        """The best checkpoint lies in our folder, whatever the folder was called when it was written."""
+        """The best checkpoint lies beside the one continued from, whatever that folder was called before."""
         if self.state.best_global_step:
-            best = Path(self.args.output_dir) / f"checkpoint-{self.state.best_global_step}"
+            best = self.run_folder / f"checkpoint-{self.state.best_global_step}"
             self.state.best_model_checkpoint = str(best)
 
     @staticmethod
     def _has_stopped(state: TrainerState) -> bool:
         """Whether early stopping ended the run that wrote this state: `Trainer` would go on for one more step."""
-        stopping = state.stateful_callbacks[EarlyStoppingCallback.__name__]
+        stopping = state.stateful_callbacks.get(EarlyStoppingCallback.__name__)
+        if stopping is None:
+            return False
         failures, patience = stopping["attributes"]["early_stopping_patience_counter"], stopping["args"]
         return bool(failures >= patience["early_stopping_patience"])
 

@@ -66,9 +66,9 @@ class _Block(nn.Module):
 class SASRec(SequentialModel):
     """Blocks of causal self-attention over item plus position embeddings.
 
-    Positions are counted from the end of the history (0 = the most recent item), which is what a fixed width with
-    padding on the left amounts to, so the width does not matter. The last block computes the last position only when
-    only that is asked for.
+    Positions are counted from the oldest item of the history, so that neither the padding nor what comes later changes
+    a state: a window trains all its positions with the states that ranking will use. The last block computes the last
+    position only when only that is asked for.
 
     Source: Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018 (arXiv 1808.09781), section III.
     Differences: full softmax in place of binary cross-entropy with one sampled negative, which trains the model to be
@@ -93,9 +93,9 @@ class SASRec(SequentialModel):
         self.post_init()
 
     def _inputs(self, history: Tensor) -> Tensor:
-        from_end = torch.arange(history.shape[1] - 1, -1, -1, device=history.device)
+        from_oldest = ((history != 0).cumsum(1) - 1).clamp(min=0)
         scale = self.config.hidden_size**0.5  # as the authors' code: else positions outweigh items at the start
-        embedded: Tensor = self.dropout(self.items(history) * scale + self.positions(from_end))
+        embedded: Tensor = self.dropout(self.items(history) * scale + self.positions(from_oldest))
         return embedded
 
     def _states(self, inputs: Tensor, mask: Tensor) -> Tensor:

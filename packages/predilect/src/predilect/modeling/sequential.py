@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,21 @@ from torch.nn import functional as F
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
+
+from predilect.modeling.losses import draw_negatives, gbce_loss, sampled_softmax_loss, softmax_loss
+
+LOSSES = ("softmax", "sampled", "gbce")
+
+
+def check_loss_options(config: Any) -> None:
+    """Raise ValueError where `loss`, `num_negatives`, `negative_power` or `calibration` is out of range."""
+    if config.loss not in LOSSES:
+        raise ValueError(f"loss must be one of {', '.join(LOSSES)} (got {config.loss!r})")
+    if config.num_negatives < 1:
+        raise ValueError(f"num_negatives must be at least 1 (got {config.num_negatives})")
+    for name in ("negative_power", "calibration"):
+        if not 0 <= getattr(config, name) <= 1:
+            raise ValueError(f"{name} must be in [0, 1] (got {getattr(config, name)})")
 
 
 class SequentialConfig(PreTrainedConfig):
@@ -22,6 +38,12 @@ class SequentialConfig(PreTrainedConfig):
         max_history: a state looks at the last `max_history` items; what is older is cut off.
         dropout: probability in [0, 1).
         initializer_range: standard deviation of the embeddings at the start.
+        loss: "softmax" over all items; "sampled", the softmax with sampled negatives and log-Q correction; "gbce", the
+            generalised binary cross-entropy with sampled negatives. See `predilect.modeling.losses`.
+        num_negatives: items sampled per batch, of "sampled" and "gbce".
+        negative_power: negatives of "sampled" are drawn in proportion to (item frequency + 1) ** negative_power; those
+            of "gbce" are uniform.
+        calibration: t of "gbce", in [0, 1].
 
     Raises:
         ValueError: a value is out of range (also NaN).
@@ -34,10 +56,15 @@ class SequentialConfig(PreTrainedConfig):
     max_history: int = 10
     dropout: float = 0.2
     initializer_range: float = 0.02
+    loss: str = "softmax"
+    num_negatives: int = 256
+    negative_power: float = 0.5
+    calibration: float = 0.75
 
     def __post_init__(self, **kwargs: object) -> None:
         super().__post_init__(**kwargs)
         self.at_least_one("num_items", "hidden_size", "max_history")
+        check_loss_options(self)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1) (got {self.dropout})")
         if not 0 < self.initializer_range < float("inf"):
@@ -55,8 +82,8 @@ class SequentialOutput(ModelOutput):
     """What `forward` returns.
 
     Attributes:
-        loss: mean cross-entropy of the targets over all N items; None without targets.
-        scores: (B, N); column `j` is item `j + 1`.
+        loss: weighted mean of the targets' losses; None without targets.
+        scores: (B, N), column `j` is item `j + 1`; None with targets: their losses do not need all scores at once.
     """
 
     loss: Tensor | None = None
@@ -72,9 +99,13 @@ class SequentialModel(PreTrainedModel):
     .. math:: score_i = s \cdot e_i + b_i, \qquad loss = -\log softmax(score)_{target}.
 
     The softmax runs over the whole catalogue for all backbones, so that they differ in architecture only. The papers
-    train with pairwise ranking losses or sampled negatives; with up to some 100,000 items the full softmax is
-    affordable, needs no sampler, and is the stronger loss (Klenitskiy and Vasilev, RecSys 2023, arXiv 2309.07602). The
-    item bias :math:`b` carries popularity; it is all that an empty history is ranked by.
+    train with pairwise ranking losses or sampled negatives; the full softmax needs no sampler and is the stronger loss
+    (Klenitskiy and Vasilev, RecSys 2023, arXiv 2309.07602). It is computed in chunks, in memory that does not grow
+    with targets x items; where a catalogue is so large that it takes too long, `config.loss` names the sampled ones.
+    The item bias :math:`b` carries popularity; it is all that an empty history is ranked by.
+
+    States are causal: the one at a position is that of the history cut there, to the last item. So a window of a
+    sequence trains on the item after each of its positions in one pass.
 
     Histories are padded with 0 on the left, to any width: padding changes nothing. The embedding of 0 is zero, is
     never trained, and 0 is never ranked. Only the last `config.max_history` items count.
@@ -91,6 +122,7 @@ class SequentialModel(PreTrainedModel):
         self.items = nn.Embedding(config.num_items + 1, config.hidden_size, padding_idx=0)
         self.item_bias = nn.Parameter(torch.zeros(config.num_items))
         self.dropout = nn.Dropout(config.dropout)
+        self.item_frequency: Tensor | None = None
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
@@ -125,23 +157,56 @@ class SequentialModel(PreTrainedModel):
         """Scores of all items, (B, N): column `j` is item `j + 1`."""
         return F.linear(self.last_state(history), self.items.weight[1:], self.item_bias)
 
-    def forward(self, history: Tensor, target: Tensor | None = None) -> SequentialOutput:
-        """Scores, and the next-item loss where targets are given.
+    def forward(self, history: Tensor, target: Tensor | None = None, weight: Tensor | None = None) -> SequentialOutput:
+        """Scores; or, where targets are given, the next-item loss.
 
         Args:
             history: (B, L) item ids, oldest first, padded with 0 on the left.
-            target: (B,) item ids 1..N.
+            target: (B,) item ids 1..N, each the item after a whole history; or (B, L), each the item after the history
+                up to its column, 0 where there is nothing to learn.
+            weight: of each target, at least 0, in the mean; shaped like `target`. None: all alike.
 
         Raises:
-            ValueError: wrong shapes, ids outside 0..N (targets: 1..N), padding that is not on the left.
+            ValueError: wrong shapes, ids outside 0..N (targets after whole histories: 1..N), padding that is not on
+                the left.
         """
-        scores = self.scores(history)
         if target is None:
-            return SequentialOutput(scores=scores)
-        if target.shape != history.shape[:1]:
-            raise ValueError(f"target must have shape ({len(history)},), one per history (got {tuple(target.shape)})")
-        self._check_range(target, 1, "targets")
-        return SequentialOutput(F.cross_entropy(scores.float(), target - 1), scores)
+            return SequentialOutput(scores=self.scores(history))
+        if target.shape not in (history.shape[:1], history.shape):
+            raise ValueError(
+                f"target must have shape ({len(history)},), one per history, or {tuple(history.shape)}, one per "
+                f"position (got {tuple(target.shape)})"
+            )
+        if weight is not None and weight.shape != target.shape:
+            raise ValueError(f"weight must have the shape of target {tuple(target.shape)} (got {tuple(weight.shape)})")
+        if target.dim() == 1:
+            self._check_range(target, 1, "targets")
+            return SequentialOutput(loss=self._loss(self.last_state(history), target, weight))
+        self._check_range(target, 0, "targets")
+        learnt = target != 0
+        states = self.encode(history)[learnt]
+        return SequentialOutput(loss=self._loss(states, target[learnt], None if weight is None else weight[learnt]))
+
+    def set_item_frequency(self, counts: Sequence[int]) -> None:
+        """How often each item 1..N occurs in training: what negatives are drawn by. Not saved with the weights."""
+        if len(counts) != self.config.num_items:
+            raise ValueError(
+                f"counts must have one entry for each of {self.config.num_items} items (got {len(counts)})"
+            )
+        self.item_frequency = torch.tensor(counts, device=self.device)
+
+    def _loss(self, states: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        config, inputs = self.config, (states, self.items.weight, self.item_bias, target)
+        if config.loss == "softmax":
+            return softmax_loss(*inputs, weight)
+        power = config.negative_power if config.loss == "sampled" else 0.0
+        if self.item_frequency is not None:
+            self.item_frequency = self.item_frequency.to(states.device)
+        drawn, log_expected = draw_negatives(config.num_items, config.num_negatives, self.item_frequency, power)
+        drawn, log_expected = drawn.to(states.device), log_expected.to(states.device)
+        if config.loss == "sampled":
+            return sampled_softmax_loss(*inputs, drawn, log_expected, weight)
+        return gbce_loss(*inputs, drawn, config.calibration, weight)
 
     def _states(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """States (B, L, d) from embedded items (B, L, d) and the mask of what is no padding (B, L)."""

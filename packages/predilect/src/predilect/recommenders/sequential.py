@@ -7,20 +7,27 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 from transformers import TrainerCallback, set_seed
 
-from predilect.configuration import option
+from predilect.configuration import new_defaults, option
 from predilect.data.splits import SequenceSplits
 from predilect.modeling.caser import Caser
 from predilect.modeling.gru4rec import GRU4Rec
-from predilect.modeling.next_item import NextItemTrainer, next_item_arguments, quiet
+from predilect.modeling.next_item import (
+    NextItemRows,
+    NextItemTrainer,
+    NextItemWindows,
+    next_item_arguments,
+    quiet,
+)
 from predilect.modeling.nextitnet import NextItNet
 from predilect.modeling.sasrec import SASRec
-from predilect.modeling.sequential import SequentialModel
+from predilect.modeling.sequential import SequentialModel, check_loss_options
+from predilect.processes import processes
 from predilect.recommender import Recommender, RecommenderConfig
 from predilect.recommenders._scoring import choose
 
@@ -28,8 +35,8 @@ _MODEL = "model"
 
 
 @dataclass
-class SequentialRecommenderConfig(RecommenderConfig):
-    """Options that all sequential recommenders have; defaults chosen on the validation rows of MovieTweetings-100K."""
+class NextItemRecommenderConfig(RecommenderConfig):
+    """Options of every recommender that a `NextItemTrainer` trains."""
 
     hidden_size: int = option("Width of item embeddings and states.", default=64)
     dropout: float = option("Dropout probability, in [0, 1).", default=0.2)
@@ -55,6 +62,38 @@ class SequentialRecommenderConfig(RecommenderConfig):
         return dataclasses.replace(self, max_epochs=1)
 
 
+@dataclass
+class SequentialRecommenderConfig(NextItemRecommenderConfig):
+    """Options that all backbones have; defaults chosen on the validation rows of MovieTweetings-100K."""
+
+    examples: Literal["windows", "rows"] = option(
+        "windows: one pass learns all rows of a stretch of a user's sequence; rows: each row by a pass of its own, "
+        "which costs Caser no more.",
+        default="windows",
+    )
+    stride: int | None = option(
+        "Rows that each further window of a user adds; the fewer, the longer their histories. none: half of "
+        "max_history.",
+        default=None,
+    )
+    loss: Literal["softmax", "sampled", "gbce"] = option(
+        "softmax: over all items; sampled: over sampled items, with log-Q correction; gbce: generalised binary "
+        "cross-entropy with sampled items.",
+        default="softmax",
+    )
+    num_negatives: int = option("Items sampled per step, for the losses sampled and gbce.", default=256)
+    negative_power: float = option(
+        "Items of the loss sampled are drawn in proportion to their frequency to this power, in [0, 1].", default=0.5
+    )
+    calibration: float = option("t of gbce: 0 is binary cross-entropy, 1 gives calibrated scores.", default=0.75)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.stride is not None and self.stride < 1:
+            raise ValueError(f"stride must be at least 1 (got {self.stride})")
+        check_loss_options(self)
+
+
 class NextItemRecommender(Recommender):
     """A model trained by a `NextItemTrainer`: fit, resume, save, load. How it scores is the subclass's.
 
@@ -64,7 +103,7 @@ class NextItemRecommender(Recommender):
         callbacks: `transformers.TrainerCallback`s that `fit` calls, for example a progress bar.
     """
 
-    config_class: ClassVar[type[RecommenderConfig]] = SequentialRecommenderConfig
+    config_class: ClassVar[type[RecommenderConfig]] = NextItemRecommenderConfig
     model_class: ClassVar[Any]
     trainer_class: ClassVar[type[NextItemTrainer]] = NextItemTrainer
 
@@ -96,19 +135,38 @@ class NextItemRecommender(Recommender):
         self._claim(Path(output_dir), splits, resume=resume)
         set_seed(self.config.seed)
         model = self._new_model(splits)
+        train = self._train_dataset(splits)
         arguments = next_item_arguments(
             output_dir,
             max_epochs=self.config.max_epochs,
-            batch_size=self.config.batch_size,
+            batch_size=self._examples_per_step(train),
             learning_rate=self.config.learning_rate,
             weight_decay=self.config.weight_decay,
             seed=self.config.seed,
             data_seed=self.config.seed,
         )
-        trainer = self.trainer_class(model, arguments, splits, patience=self.config.patience, callbacks=self.callbacks)
+        trainer = self.trainer_class(
+            model,
+            arguments,
+            train,
+            NextItemRows(splits.tensors("validation"), splits.sequences),
+            patience=self.config.patience,
+            callbacks=self.callbacks,
+        )
         trainer.train(resume_from_checkpoint=resume)
         self._model, self._catalogue = model.eval(), splits.catalogue
         return self
+
+    def _train_dataset(self, splits: SequenceSplits) -> NextItemRows | NextItemWindows:
+        return NextItemRows(splits.tensors("train"), splits.sequences)
+
+    def _examples_per_step(self, train: NextItemRows | NextItemWindows) -> int:
+        """Of a training step: as many as hold `batch_size` rows on average, a multiple of the processes."""
+        size: int = self.config.batch_size
+        if isinstance(train, NextItemRows):
+            return size
+        count: int = processes().num_processes
+        return count * max(1, round(size * len(train) / train.num_targets / count))
 
     def _new_model(self, splits: SequenceSplits) -> Any:
         kind: Any = self.model_class.config_class
@@ -131,6 +189,7 @@ class NextItemRecommender(Recommender):
 class SequentialRecommender(NextItemRecommender):
     """A backbone of the core, which scores all items by its state's products with their embeddings."""
 
+    config_class: ClassVar[type[RecommenderConfig]] = SequentialRecommenderConfig
     model_class: ClassVar[type[SequentialModel]]
 
     @property
@@ -139,6 +198,23 @@ class SequentialRecommender(NextItemRecommender):
         backbone: SequentialModel = super().model
         return backbone
 
+    def _train_dataset(self, splits: SequenceSplits) -> NextItemRows | NextItemWindows:
+        if self.config.examples == "rows":
+            return super()._train_dataset(splits)
+        rows = splits.train.with_format("numpy")
+        return NextItemWindows(
+            splits.sequences,
+            rows["user_id"][:],
+            rows["position"][:],
+            max_history=splits.protocol["max_history"],
+            stride=self.config.stride,
+        )
+
+    def _new_model(self, splits: SequenceSplits) -> SequentialModel:
+        model: SequentialModel = super()._new_model(splits)
+        model.set_item_frequency(splits.catalogue.popularity)
+        return model
+
     @torch.inference_mode()
     def score(self, histories: Tensor, candidates: Tensor | None = None) -> Tensor:
         scores = self.model.scores(histories.to(self.model.device)).float()
@@ -146,11 +222,10 @@ class SequentialRecommender(NextItemRecommender):
 
 
 @dataclass
+@new_defaults(dropout=0.3, learning_rate=4e-3)
 class GRU4RecRecommenderConfig(SequentialRecommenderConfig):
     """Options of `GRU4RecRecommender`."""
 
-    dropout: float = option("Dropout probability, in [0, 1).", default=0.3)
-    learning_rate: float = option("Of AdamW, constant.", default=4e-3)
     num_layers: int = option("Stacked GRU layers.", default=1)
 
 
@@ -163,12 +238,10 @@ class GRU4RecRecommender(SequentialRecommender):
 
 
 @dataclass
+@new_defaults(dropout=0.5, max_epochs=15, learning_rate=4e-3, examples="rows")
 class CaserRecommenderConfig(SequentialRecommenderConfig):
     """Options of `CaserRecommender`."""
 
-    dropout: float = option("Dropout probability, in [0, 1).", default=0.5)
-    max_epochs: int = option("Training ends after this many passes over the rows at the latest.", default=15)
-    learning_rate: float = option("Of AdamW, constant.", default=4e-3)
     filter_heights: tuple[int, ...] = option("Heights of the horizontal filters, in items.", default=(2, 3, 4))
     num_horizontal: int = option("Horizontal filters per height.", default=16)
     num_vertical: int = option("Vertical filters.", default=4)
@@ -187,11 +260,10 @@ class CaserRecommender(SequentialRecommender):
 
 
 @dataclass
+@new_defaults(dropout=0.4, learning_rate=4e-3)
 class NextItNetRecommenderConfig(SequentialRecommenderConfig):
     """Options of `NextItNetRecommender`."""
 
-    dropout: float = option("Dropout probability, in [0, 1).", default=0.4)
-    learning_rate: float = option("Of AdamW, constant.", default=4e-3)
     kernel_size: int = option("Items under a filter.", default=3)
     dilations: tuple[int, ...] = option("One residual block per entry: dilations l and 2l.", default=(1, 2))
 
