@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from predilect.modeling import load_causal_lm
 from predilect.tokenization import PromptSet
-from pref_losses.data import load_preferences
+from pref_losses import load_preferences
 
 DATA = Path(os.environ.get("PREDILECT_DATA") or Path(__file__).parents[2] / "shared" / "data")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -25,9 +25,9 @@ from pref_losses.data import (
     _truncate,
     as_answers,
     prepare_preferences,
-    split_dialogues,
     split_prompt,
 )
+from pref_losses.loading import split_dialogues
 
 IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
 
@@ -429,7 +429,7 @@ def test_a_file_may_mix_one_answer_and_several_and_miss_keys(tmp_path: Path) -> 
         ("pairs.json", "[1", "pairs.json is not JSON"),
         ("pairs.json", "[]", "no list of rows"),
         ("pairs.json", '{"chosen": "a"}', "no list of rows .got dict, 1"),
-        ("pairs.jsonl", '{"chosen": "a", "rejected": "b"}\n3', "row 2 is not an object with keys .got int"),
+        ("pairs.jsonl", '{"chosen": "a", "rejected": "b"}\n3', "line 2 is not an object with keys .got int"),
         ("pairs.csv", "chosen,rejected", "is not JSON, JSON lines or Parquet"),
     ],
 )

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from pref_losses.config import DrDPOConfig as DrDPOConfig
     from pref_losses.config import PreferenceConfig as PreferenceConfig
     from pref_losses.config import SoftmaxDPOConfig as SoftmaxDPOConfig
-    from pref_losses.data import load_preferences as load_preferences
     from pref_losses.functional import LossOutput as LossOutput
     from pref_losses.functional import Moments as Moments
     from pref_losses.functional import alpha_dpo_loss as alpha_dpo_loss
     from pref_losses.functional import beta_dpo_loss as beta_dpo_loss
     from pref_losses.functional import dr_dpo_loss as dr_dpo_loss
     from pref_losses.functional import softmax_dpo_loss as softmax_dpo_loss
+    from pref_losses.loading import load_preferences as load_preferences
     from pref_losses.objective import Objective as Objective
     from pref_losses.trainer import AlphaDPOTrainer as AlphaDPOTrainer
     from pref_losses.trainer import BetaDPOTrainer as BetaDPOTrainer
@@ -30,7 +30,6 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "config": ("AlphaDPOConfig", "BetaDPOConfig", "DrDPOConfig", "PreferenceConfig", "SoftmaxDPOConfig"),
-    "data": ("load_preferences",),
     "functional": (
         "LossOutput",
         "Moments",
@@ -39,6 +38,7 @@ _HOMES = {
         "dr_dpo_loss",
         "softmax_dpo_loss",
     ),
+    "loading": ("load_preferences",),
     "objective": ("Objective",),
     "trainer": ("AlphaDPOTrainer", "BetaDPOTrainer", "DrDPOTrainer", "PreferenceTrainer", "SoftmaxDPOTrainer"),
 }

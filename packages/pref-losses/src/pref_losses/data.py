@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import logging
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, load_dataset
+from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 logger = logging.getLogger(__name__)
 
-_HH_TURN = "\n\nAssistant:"
 _PER_REJECTED = ("rejected_ids", "ref_rejected_logps")  # columns with one entry a rejected answer
-_NAMED = 5  # rows left out that a message names
+PLACE = "_place"  # column that says where a row was read: its file and line, whatever became of the order since
 Answer = str | list[dict[str, Any]]
 
 
 def as_answers(rejected: Any) -> list[Answer]:
     """The rejected answers of a row as a list: text, a list of texts, messages, or a list of lists of messages."""
-    if _is_one_answer(rejected):
+    if is_one_answer(rejected):
         return [rejected]
     if isinstance(rejected, Sequence):
         return list(rejected)
     raise TypeError(f"rejected is an answer or a list of answers (got {type(rejected).__name__})")
 
 
-def _is_one_answer(rejected: Any) -> bool:
+def is_one_answer(rejected: Any) -> bool:
+    """Whether it is text or messages, not a list of either."""
     return isinstance(rejected, str) or (
         isinstance(rejected, list) and bool(rejected) and isinstance(rejected[0], dict)
     )
@@ -77,7 +75,8 @@ def prepare_preferences(
     Returns:
         `prompt_ids`, `chosen_ids`, `rejected_ids` (a list of lists), `row` (the row's number in `dataset`), and the
         other columns. Answers that are equal, or equal to the chosen one, are left out; rows with none left, or
-        without an answer token, are dropped, counted and named. Data that has `prompt_ids` is taken as tokenised.
+        without an answer token, are dropped, counted and named; rows whose chosen answer is empty but for its end are
+        kept, counted and named. Data that has `prompt_ids` is taken as tokenised.
 
     Raises:
         TypeError: a stream.
@@ -104,7 +103,7 @@ def prepare_preferences(
     )
     columns = [c for c in ("prompt", "chosen", "rejected") if c in dataset.column_names]
     prepared = dataset.map(tokenise, num_proc=num_proc, remove_columns=columns, desc=f"Tokenizing {name} dataset")
-    return _usable(prepared, name)
+    return _usable(prepared, name, max_length)
 
 
 def _numbered(dataset: Dataset) -> Dataset:
@@ -127,26 +126,58 @@ def _tokenised_before(dataset: Dataset, name: str) -> Dataset:
     return _usable(_numbered(dataset).map(_without_repeats, desc=f"Looking for equal answers in {name} dataset"), name)
 
 
-def _usable(prepared: Dataset, name: str) -> Dataset:
+def _usable(prepared: Dataset, name: str, max_length: int | None = None) -> Dataset:
     """The rows to learn from; the others are counted, and the first of them named."""
-    kept = prepared.filter(lambda row: _flaw(row) is None, desc=f"Dropping rows of the {name} dataset without a pair")
-    if gone := sorted(set(prepared["row"]) - set(kept["row"])):
-        told = [f"row {number}: {_flaw(prepared[number])}" for number in gone[:_NAMED]]
-        told += ["..."] * (len(gone) > _NAMED)
-        message = f"{len(gone)} of {len(prepared)} rows of the {name} data are left out ({'; '.join(told)})"
-        if not len(kept):
-            raise ValueError(f"{message}, and none is left")
+    flaws = [_flaw(row, max_length) for row in prepared]
+    gone = [number for number, flaw in enumerate(flaws) if flaw]
+    if gone:
+        told = name_some([f"{place_of(prepared[number])}: {flaws[number]}" for number in gone], "; ")
+        message = f"{len(gone)} of {len(prepared)} rows of the {name} data are left out ({told})"
+        if len(gone) == len(prepared):
+            raise ValueError(_too_long(prepared, name, max_length) or f"{message}, and none is left")
         logger.warning(message)
-    return kept
+    kept = prepared.select([number for number, flaw in enumerate(flaws) if not flaw])
+    empty = [row for row in kept if row.get("empty_chosen")]
+    if empty:
+        logger.warning(
+            f"{len(empty)} of {len(kept)} rows of the {name} data have an empty chosen answer, which teaches to end "
+            f"at once ({name_some(list(map(place_of, empty)), ', ')})"
+        )
+    return kept.remove_columns([c for c in ("empty_chosen", "prompt_tokens", PLACE) if c in kept.column_names])
 
 
-def _flaw(row: dict[str, Any]) -> str | None:
+def name_some(names: Sequence[str], separator: str, most: int = 5) -> str:
+    """The first of them, and dots for the others."""
+    return separator.join([*names[:most], *["..."] * (len(names) > most)])
+
+
+def place_of(row: dict[str, Any]) -> str:
+    """Where a row was read, or its number in the data."""
+    return row.get(PLACE) or f"row {row['row']}"
+
+
+def _flaw(row: dict[str, Any], max_length: int | None) -> str | None:
     """Why a row cannot be learned from."""
     if not row["prompt_ids"]:
-        return "the prompt is empty or fills max_length alone"
+        tokens = row.get("prompt_tokens", 0)
+        return (
+            f"the prompt fills max_length alone: {tokens} tokens of {max_length}" if tokens else "the prompt is empty"
+        )
     if not row["chosen_ids"]:
         return "the chosen answer has no token"
     return None if row["rejected_ids"] else "no rejected answer differs from the chosen one"
+
+
+def _too_long(prepared: Dataset, name: str, max_length: int | None) -> str | None:
+    """What to say where no prompt leaves room for an answer."""
+    lengths = prepared["prompt_tokens"][:] if max_length and "prompt_tokens" in prepared.column_names else [0]
+    if max_length is None or min(lengths) < max_length:
+        return None
+    return (
+        f"{len(lengths)} of {len(lengths)} rows of the {name} data do not fit max_length {max_length}: each prompt "
+        f"fills max_length alone, with {min(lengths)} to {max(lengths)} tokens; raise max_length, or let "
+        "truncation_mode='keep_end' cut prompts at their beginning"
+    )
 
 
 def _without_repeats(row: dict[str, Any]) -> dict[str, Any]:
@@ -161,16 +192,20 @@ def _tokenise(
     row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, max_length: int | None, truncation_mode: str, name: str
 ) -> dict[str, Any]:
     try:
-        prompt, completions = _token_ids(row, tokenizer)
+        prompt, completions, empty = _token_ids(row, tokenizer)
     except Exception as error:  # chat templates raise errors of their own
-        raise ValueError(f"row {row['row']} of the {name} data: {error}") from error
+        place = row.get(PLACE) or f"row {row['row']} of the {name} data"
+        raise ValueError(f"{place}: {error}") from error
+    tokens = len(prompt)
     prompt, (chosen, *rejected) = _truncate(prompt, completions, max_length, truncation_mode)
     ids = {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
-    return ids | _without_repeats(ids)
+    return ids | _without_repeats(ids) | {"prompt_tokens": tokens, "empty_chosen": empty}
 
 
-def _token_ids(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[list[int]]]:
-    """The prompt that a row's answers share, and what follows it in each, the chosen one first."""
+def _token_ids(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[list[int]], bool]:
+    """The prompt that a row's answers share, what follows it in each, the chosen one first, and whether that is
+    empty but for its end.
+    """
     answers = [row["chosen"], *as_answers(row["rejected"])]
     if not (all(isinstance(a, str) for a in answers) or all(isinstance(a, list) for a in answers)):
         kinds = ", ".join(type(a).__name__ for a in answers)
@@ -185,7 +220,9 @@ def _token_ids(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> tuple
     # Tokens may merge across the boundary, and a chat template may render a prompt alone differently: the answer
     # starts where they part.
     shared = min(_common_length([prompt_ids, ids]) for ids in whole)
-    return prompt_ids[:shared], [ids[shared:] for ids in whole]
+    chosen = answers[0]
+    empty = not (chosen if isinstance(chosen, str) else any(m.get("content") or m.get("tool_calls") for m in chosen))
+    return prompt_ids[:shared], [ids[shared:] for ids in whole], empty
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, text: Answer, options: dict[str, Any], **more: Any) -> list[int]:
@@ -201,10 +238,11 @@ def _joined(prompt: Answer, answer: Answer, tokenizer: PreTrainedTokenizerBase) 
         return prompt + answer + ("" if answer.endswith(end) else end)
     if isinstance(prompt, list) and isinstance(answer, list):
         return prompt + answer
-    raise TypeError(f"prompt and answers are all text or all messages (got {_kind(prompt)} and {_kind(answer)})")
+    raise TypeError(f"prompt and answers are all text or all messages (got {kind_of(prompt)} and {kind_of(answer)})")
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """What a prompt or an answer is: text, messages, or the name of another type."""
     return {"str": "text", "list": "messages"}.get(type(value).__name__, type(value).__name__)
 
 
@@ -260,101 +298,3 @@ class NewNegatives(TrainerCallback):
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Before the first batch of the epoch is drawn; `state.epoch` counts fractions."""
         self.sampler.set_epoch(int(state.epoch or 0))
-
-
-def load_preferences(name_or_path: str, *, split: str = "train") -> Dataset:
-    """A preference data set from a hub id, a JSON, JSON lines or Parquet file (gzipped or not), or a folder of such
-    files.
-
-    Rows whose `chosen` and `rejected` are whole dialogues in the HH format (turns marked by "Human:" and "Assistant:")
-    and that have no `prompt` are split at the last assistant turn; rows whose two prompts differ are left out and
-    counted.
-
-    Raises:
-        FileNotFoundError: a path that does not exist; ValueError: a file of another kind.
-    """
-    path = Path(name_or_path)
-    if path.is_dir():
-        files = sorted(
-            p for p in path.iterdir() if p.name.removesuffix(".gz").endswith((".json", ".jsonl", ".parquet"))
-        )
-        if len(files) != 1:
-            raise ValueError(f"{path} holds {len(files)} JSON or Parquet files: name one of them")
-        path = files[0]
-    if path.is_file():
-        dataset = _read_file(path)
-    elif path.suffix or name_or_path.startswith((".", "/")):
-        raise FileNotFoundError(f"there is no file {path}")
-    else:
-        dataset = load_dataset(name_or_path, split=split)
-    if "prompt" not in dataset.column_names and _is_dialogue(dataset[0].get("chosen")):
-        return split_dialogues(dataset)
-    return dataset
-
-
-def _read_file(path: Path) -> Dataset:
-    kind = path.name.removesuffix(".gz").rpartition(".")[2]
-    if kind == "parquet":
-        return Dataset.from_parquet(str(path))
-    if kind not in ("json", "jsonl"):
-        raise ValueError(f"{path} is not JSON, JSON lines or Parquet")
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-        if kind == "jsonl":
-            return _from_rows(
-                [_json(line, f"{path.name} line {n}") for n, line in enumerate(file, start=1)], path.name
-            )
-        return _from_rows(_json(file.read(), path.name), path.name)
-
-
-def _json(text: str, place: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{place} is not JSON: {error}") from error
-
-
-def _from_rows(rows: Any, file: str) -> Dataset:
-    """A table of JSON objects: with every key that any of them has, and lists where some `rejected` are lists."""
-    if not isinstance(rows, list) or not rows:
-        raise ValueError(f"{file} holds no list of rows (got {type(rows).__name__}, {len(rows)} entries)")
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise ValueError(f"{file}: row {number} is not an object with keys (got {type(row).__name__})")
-    table = {key: [row.get(key) for row in rows] for key in dict.fromkeys(key for row in rows for key in row)}
-    rejected = table.get("rejected", [])
-    if len({_is_one_answer(answer) for answer in rejected if answer is not None}) > 1:
-        table["rejected"] = [answer if answer is None else as_answers(answer) for answer in rejected]
-    return Dataset.from_dict(table)
-
-
-def _is_dialogue(text: Any) -> bool:
-    return isinstance(text, str) and "\n\nHuman:" in text and _HH_TURN in text
-
-
-def split_dialogues(dataset: Dataset) -> Dataset:
-    """HH dialogues to `prompt`, `chosen`, `rejected`, split behind the last "Assistant:"."""
-
-    def split(row: dict[str, Any], number: int) -> dict[str, Any]:
-        answers = [row["chosen"], *as_answers(row["rejected"])]
-        if not all(isinstance(answer, str) for answer in answers):
-            raise ValueError(f"row {number}: a dialogue is text (got {', '.join(map(_kind, answers))})")
-        prompts, turns, (chosen, *rejected) = zip(*(answer.rpartition(_HH_TURN) for answer in answers), strict=True)
-        shared = all(turns) and len(set(prompts)) == 1
-        return {
-            "prompt": prompts[0] + _HH_TURN if shared else "",
-            "chosen": chosen,
-            "rejected": rejected[0] if isinstance(row["rejected"], str) else rejected,
-        }
-
-    rows = dataset.map(split, with_indices=True, desc="Splitting dialogues")
-    prompts = rows["prompt"]
-    gone = [number for number, prompt in enumerate(prompts) if not prompt]
-    if gone:
-        told = ", ".join(map(str, gone[:_NAMED])) + ", ..." * (len(gone) > _NAMED)
-        logger.warning(
-            "%d of %d dialogues differ before the last answer, or have none, and are left out (rows %s)",
-            len(gone),
-            len(rows),
-            told,
-        )
-    return rows.select([number for number, prompt in enumerate(prompts) if prompt])

@@ -6,9 +6,11 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.compute as pc
 from datasets import Dataset
 
-from pref_losses.data import as_answers, load_preferences, split_prompt
+from pref_losses.data import PLACE, as_answers, name_some, split_prompt
+from pref_losses.loading import load_preferences
 
 if TYPE_CHECKING:
     from pref_losses.align.options import DataOptions
@@ -31,15 +33,26 @@ def load_rows(options: DataOptions) -> tuple[Dataset, Dataset | None]:
 
 
 def _read(name: str, split: str) -> Dataset:
-    rows = load_preferences(name, split=split)
+    rows = load_preferences(name, split=split, places=True)
     if not len(rows):
         raise ValueError(f"{name} holds no rows")
     if missing := {"chosen", "rejected"} - set(rows.column_names):
         raise ValueError(
             f"{name} needs the columns chosen and rejected, prompt is optional (missing: "
-            f"{', '.join(sorted(missing))}; got {', '.join(rows.column_names)})"
+            f"{', '.join(sorted(missing))}; got {', '.join(c for c in rows.column_names if c != PLACE)})"
         )
+    _require_answers(rows)
     return with_prompts(rows)
+
+
+def _require_answers(rows: Dataset) -> None:
+    """Refuse rows in which an answer is missing, by their places in the file."""
+    for name in ("chosen", "rejected"):
+        answers = rows.data.column(name).combine_chunks()
+        nulls = pc.is_null(answers)
+        if gone := pc.indices_nonzero(nulls).to_pylist():
+            places = name_some(rows.select(gone)[PLACE][:], ", ")
+            raise ValueError(f"{name} is null in {len(gone)} of {len(rows)} rows ({places}): leave these rows out")
 
 
 def with_prompts(rows: Dataset) -> Dataset:
@@ -68,7 +81,12 @@ def choose(rows: Dataset, test_size: float, max_rows: int | None, seed: int) -> 
     while 0 < count < len(order) and keys[order[count - 1]] == keys[order[count]]:
         count += 1
     if count >= len(order):
-        raise ValueError(f"test_size {test_size:g} of {len(order)} rows leaves none to train on")
+        prompts = len({keys[number] for number in order})
+        raise ValueError(
+            f"test_size {test_size:g} of {len(order)} rows leaves none to train on: they have {prompts} different "
+            f"prompts, and the rows of one prompt stay on one side; lower test_size (0 holds none out), or name a "
+            f"test_dataset"
+        )
     return rows.select(order[count:]), rows.select(order[:count])
 
 
