@@ -66,16 +66,33 @@ def run(small: list[str], tmp_path: Path) -> Align:
         (lines([*pairs(20), CHAT]), [], "own.jsonl line 1 has text as prompt and own.jsonl line 21 has messages"),
         (lines(with_row(7, chosen=said("assistant", "a"))), [], "own.jsonl line 7 has messages as chosen: the rows"),
         (lines(with_row(5, chosen=3)), [], "own.jsonl line 5: chosen is text or a list of messages (got int)"),
-        (lines(with_row(21, chosen=None)), [], "chosen is null in 1 of 40 rows (own.jsonl line 21)"),
-        (lines(with_row(21, rejected=None)), [], "rejected is null in 1 of 40 rows (own.jsonl line 21)"),
+        (
+            lines(with_row(21, chosen=None)),
+            [],
+            "chosen is null, or an answer in it is, in 1 of 40 rows (own.jsonl line 21)",
+        ),
+        (
+            lines(with_row(21, rejected=None)),
+            [],
+            "rejected is null, or an answer in it is, in 1 of 40 rows (own.jsonl line 21)",
+        ),
         (b"\n" + lines(with_row(20, chosen=None)) + b"\n\n", [], "(own.jsonl line 21)"),
-        (lines(with_row(9, rejected=[" b", None])), ["--test-size", "0"], "own.jsonl line 9: chosen and rejected"),
+        (
+            lines(with_row(9, rejected=[" b", None])),
+            [],
+            "rejected is null, or an answer in it is, in 1 of 40 rows (own.jsonl line 9)",
+        ),
         (
             lines(LONG),
             ["--max-length", "32", "--test-size", "0"],
-            "40 of 40 rows of the train data do not fit max_length",
+            "40 of 40 rows of the given data do not fit max_length",
         ),
-        (lines(LONG), ["--max-length", "32", "--test-size", "0"], "tokens; raise max_length"),
+        (lines(LONG), ["--max-length", "32"], "with 58 to 98 tokens; raise max_length"),
+        (
+            lines(pairs(prompt="p" * 80)),
+            ["--max-length", "32"],
+            "40 of 40 rows of the given data do not fit max_length",
+        ),
         (lines(pairs(prompt="")), ["--test-size", "0"], "own.jsonl line 1: the prompt is empty; own.jsonl line 2"),
         (lines(pairs(prompt="p:")), [], "leaves none to train on: they have 1 different prompts"),
         (
@@ -92,9 +109,11 @@ def run(small: list[str], tmp_path: Path) -> Align:
         (lines(pairs()) + b'\n{"prompt": "caf\xe9"}', [], "own.jsonl line 41 is not UTF-8: byte 16 is 0xe9"),
         (lines(pairs()) + b"\n3", [], "own.jsonl line 41 is not an object with keys (got int)"),
     ],
-    ids=range(16),
+    ids=range(17),
 )
-def test_one_line_says_which_and_why(run: Align, content: bytes, options: list[str], words: str | None) -> None:
+def test_one_line_says_which_and_why(
+    run: Align, content: bytes, options: list[str], words: str | None, tmp_path: Path
+) -> None:
     result = run(content, *options)
     if words is None:  # a column that some rows lack is no fault
         assert result.exit_code == 0, result.output
@@ -103,6 +122,7 @@ def test_one_line_says_which_and_why(run: Align, content: bytes, options: list[s
     (message,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
     assert words in message
     assert "Traceback" not in result.output
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_file_that_is_cut_short_says_how_far_it_goes(run: Align) -> None:

@@ -128,22 +128,36 @@ def _tokenised_before(dataset: Dataset, name: str) -> Dataset:
 
 def _usable(prepared: Dataset, name: str, max_length: int | None = None) -> Dataset:
     """The rows to learn from; the others are counted, and the first of them named."""
-    flaws = [_flaw(row, max_length) for row in prepared]
-    gone = [number for number, flaw in enumerate(flaws) if flaw]
+    gone = [row for row in prepared if _flaw(row, max_length)]
+    if len(gone) == len(prepared):
+        raise ValueError(_none_left(gone, name, max_length))
     if gone:
-        told = name_some([f"{place_of(prepared[number])}: {flaws[number]}" for number in gone], "; ")
-        message = f"{len(gone)} of {len(prepared)} rows of the {name} data are left out ({told})"
-        if len(gone) == len(prepared):
-            raise ValueError(_too_long(prepared, name, max_length) or f"{message}, and none is left")
-        logger.warning(message)
-    kept = prepared.select([number for number, flaw in enumerate(flaws) if not flaw])
-    empty = [row for row in kept if row.get("empty_chosen")]
+        logger.warning(_left_out(gone, len(prepared), name, max_length))
+        without = {row["row"] for row in gone}
+        prepared = prepared.select([n for n, row in enumerate(prepared["row"]) if row not in without])
+    empty = [row for row in prepared if row.get("empty_chosen")]
     if empty:
         logger.warning(
-            f"{len(empty)} of {len(kept)} rows of the {name} data have an empty chosen answer, which teaches to end "
-            f"at once ({name_some(list(map(place_of, empty)), ', ')})"
+            f"{len(empty)} of {len(prepared)} rows of the {name} data have an empty chosen answer, which teaches to "
+            f"end at once ({name_some(list(map(place_of, empty)), ', ')})"
         )
-    return kept.remove_columns([c for c in ("empty_chosen", "prompt_tokens", PLACE) if c in kept.column_names])
+    return prepared.remove_columns([c for c in ("empty_chosen", "prompt_tokens", PLACE) if c in prepared.column_names])
+
+
+def _left_out(gone: Sequence[dict[str, Any]], of: int, name: str, max_length: int | None) -> str:
+    reasons = name_some([f"{place_of(row)}: {_flaw(row, max_length)}" for row in gone], "; ")
+    return f"{len(gone)} of {of} rows of the {name} data are left out ({reasons})"
+
+
+def _none_left(gone: Sequence[dict[str, Any]], name: str, max_length: int | None) -> str:
+    lengths = [row.get("prompt_tokens", 0) for row in gone]
+    if max_length is not None and min(lengths, default=0) >= max_length:
+        return (
+            f"{len(gone)} of {len(gone)} rows of the {name} data do not fit max_length {max_length}: each prompt "
+            f"fills max_length alone, with {min(lengths)} to {max(lengths)} tokens; raise max_length, or let "
+            "truncation_mode='keep_end' cut prompts at their beginning"
+        )
+    return f"{_left_out(gone, len(gone), name, max_length)}, and none is left"
 
 
 def name_some(names: Sequence[str], separator: str, most: int = 5) -> str:
@@ -168,16 +182,23 @@ def _flaw(row: dict[str, Any], max_length: int | None) -> str | None:
     return None if row["rejected_ids"] else "no rejected answer differs from the chosen one"
 
 
-def _too_long(prepared: Dataset, name: str, max_length: int | None) -> str | None:
-    """What to say where no prompt leaves room for an answer."""
-    lengths = prepared["prompt_tokens"][:] if max_length and "prompt_tokens" in prepared.column_names else [0]
-    if max_length is None or min(lengths) < max_length:
-        return None
-    return (
-        f"{len(lengths)} of {len(lengths)} rows of the {name} data do not fit max_length {max_length}: each prompt "
-        f"fills max_length alone, with {min(lengths)} to {max(lengths)} tokens; raise max_length, or let "
-        "truncation_mode='keep_end' cut prompts at their beginning"
-    )
+def require_usable(
+    dataset: Dataset, tokenizer: PreTrainedTokenizerBase, *, max_length: int | None, truncation_mode: str, name: str
+) -> None:
+    """Refuse data of which `prepare_preferences` would leave no row, before it is split or a model is loaded.
+
+    Rows are tokenised up to the first that can be learned from, which mostly is the first of all.
+
+    Raises:
+        ValueError: there is none; a row before it cannot be read.
+    """
+    unusable = []
+    for row in _numbered(dataset):
+        unusable.append(row | _tokenise(row, tokenizer, max_length, truncation_mode, name))
+        if _flaw(unusable[-1], max_length) is None:
+            return
+    if unusable:
+        raise ValueError(_none_left(unusable, name, max_length))
 
 
 def _without_repeats(row: dict[str, Any]) -> dict[str, Any]:

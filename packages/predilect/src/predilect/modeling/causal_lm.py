@@ -53,24 +53,37 @@ def load_causal_lm(
             gives the commands.
         OSError: neither a folder nor a model of the hub (or the hub cannot be reached).
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    source, hub = str(name), {"cache_dir": cache_dir, "trust_remote_code": False}
-    if source == SMOLLM2:
-        source, hub = str(_smollm2_folder(cache_folder(cache_dir))), {"trust_remote_code": False}
+    source, hub = _source(name, cache_dir)
     options = {"dtype": dtype, "attn_implementation": attn_implementation}
     if load_in_4bit:
         options["quantization_config"] = _four_bits()
-    tokenizer = AutoTokenizer.from_pretrained(source, **hub)
+    tokenizer = load_tokenizer(name, cache_dir=cache_dir)
     model = AutoModelForCausalLM.from_pretrained(
         source, **hub, **{key: value for key, value in options.items() if value is not None}
     )
     model.config._name_or_path = model.name_or_path = str(name)  # a saved reference must not hold a path of the cache
-    tokenizer.padding_side = "left"
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model.eval(), tokenizer
+
+
+def load_tokenizer(name: str | Path, *, cache_dir: str | Path | None = None, revision: str = "main") -> Any:
+    """The tokenizer of `load_causal_lm` alone: padding on the left, pad token set."""
+    from transformers import AutoTokenizer
+
+    source, hub = _source(name, cache_dir)
+    tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, padding_side="left", **hub)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _source(name: str | Path, cache_dir: str | Path | None) -> tuple[str, dict[str, Any]]:
+    """What `from_pretrained` loads, and its options."""
+    if str(name) == SMOLLM2:
+        return str(_smollm2_folder(cache_folder(cache_dir))), {"trust_remote_code": False}
+    return str(name), {"cache_dir": cache_dir, "trust_remote_code": False}
 
 
 def _four_bits() -> Any:

@@ -27,7 +27,7 @@ from pref_losses.align.measures import RowScores, row_accuracy, with_interval
 from pref_losses.align.options import CompareOptions, LanguageModelConfig
 from pref_losses.align.parsing import parse_compare
 from pref_losses.align.plots import write_plots
-from pref_losses.align.run import Task, prepare_task, train_method
+from pref_losses.align.run import Task, prepare_task, train_method, usable_rows
 from pref_losses.align.storage import (
     METRICS_FILE,
     RUN_FILE,
@@ -106,7 +106,7 @@ def compare(
         raise ValueError("methods are compared on the same rows: max_length and truncation_mode hold for all of them")
     folder = Path(first.output_dir)
     check_folder(folder, COMPARE_FILE, resume=options.resume, overwrite=options.overwrite)
-    train, test = load_rows(options)
+    train, test = load_rows(options, usable_rows(first, model))
     if test is None or len(test) < 2:
         raise ValueError("methods are compared on at least two held-out rows: set --test-size or --test-dataset")
     shared = replace(options, methods=[], seeds=[])

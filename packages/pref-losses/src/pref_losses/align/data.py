@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.compute as pc
+import pyarrow as pa
 from datasets import Dataset
 
 from pref_losses.data import PLACE, as_answers, name_some, split_prompt
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from pref_losses.align.options import DataOptions
 
 
-def load_rows(options: DataOptions) -> tuple[Dataset, Dataset | None]:
-    """Training rows and test rows (None where nothing is held out), both with a `prompt`.
+def load_rows(options: DataOptions, check: Callable[[Dataset], None] | None = None) -> tuple[Dataset, Dataset | None]:
+    """Training rows and test rows (None where nothing is held out), both with a `prompt`; `check` sees all of them
+    before they are parted.
 
     Raises:
         FileNotFoundError: there is no such file, or no such data set on the hub.
@@ -25,6 +27,8 @@ def load_rows(options: DataOptions) -> tuple[Dataset, Dataset | None]:
     """
     assert options.dataset_name is not None
     rows = _read(options.dataset_name, options.dataset_train_split)
+    if check is not None:
+        check(rows)
     if options.test_dataset is not None:
         test = _read(options.test_dataset, options.dataset_test_split)
         return choose(rows, 0, options.max_rows, options.split_seed)[0], test
@@ -48,11 +52,15 @@ def _read(name: str, split: str) -> Dataset:
 def _require_answers(rows: Dataset) -> None:
     """Refuse rows in which an answer is missing, by their places in the file."""
     for name in ("chosen", "rejected"):
-        answers = rows.data.column(name).combine_chunks()
-        nulls = pc.is_null(answers)
-        if gone := pc.indices_nonzero(nulls).to_pylist():
+        answers = rows.select_columns([name]).with_format("arrow")[:][name].combine_chunks()
+        missing = answers.is_null().to_pylist()
+        if pa.types.is_list(answers.type) and answers.flatten().null_count:
+            missing = [answer is None or None in answer for answer in answers.to_pylist()]
+        if gone := [number for number, null in enumerate(missing) if null]:
             places = name_some(rows.select(gone)[PLACE][:], ", ")
-            raise ValueError(f"{name} is null in {len(gone)} of {len(rows)} rows ({places}): leave these rows out")
+            raise ValueError(
+                f"{name} is null, or an answer in it is, in {len(gone)} of {len(rows)} rows ({places}): leave them out"
+            )
 
 
 def with_prompts(rows: Dataset) -> Dataset:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from predilect.modeling import load_causal_lm
+from predilect.modeling.causal_lm import load_tokenizer
 
 if TYPE_CHECKING:
     from pref_losses.align.options import LanguageModelConfig
@@ -32,6 +33,12 @@ def load_for_training(name: str, options: LanguageModelConfig) -> tuple[Any, Any
     base, adapter = _parts(name)
     model, tokenizer = _load_base(base, options)
     return (_adapted(model, adapter, trainable=True) if adapter else model), tokenizer
+
+
+def tokenizer_for_training(options: LanguageModelConfig) -> Any:
+    """The tokenizer of `load_for_training` alone."""
+    assert options.model_name_or_path is not None
+    return load_tokenizer(_parts(options.model_name_or_path)[0], revision=options.model_revision)
 
 
 def default_device() -> torch.device:
@@ -67,11 +74,9 @@ def _load_base(name: str, options: LanguageModelConfig) -> tuple[Any, Any]:
     how = {"dtype": options.dtype, "attn_implementation": options.attn_implementation}
     if not (options.load_in_4bit or options.load_in_8bit or options.model_revision != "main"):
         return load_causal_lm(name, **how)
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
     from trl import get_quantization_config
 
     how |= {"revision": options.model_revision, "quantization_config": get_quantization_config(options)}
     model = AutoModelForCausalLM.from_pretrained(name, **how)
-    tokenizer = AutoTokenizer.from_pretrained(name, revision=options.model_revision, padding_side="left")
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    return model, tokenizer
+    return model, load_tokenizer(name, revision=options.model_revision)

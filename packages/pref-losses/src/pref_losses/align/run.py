@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from predilect.leaderboard.storage import read_json, write_json
 from pref_losses.align.console import print_metrics, show_headlines, silence_libraries
 from pref_losses.align.data import content_digest, flip_preferences, load_rows
 from pref_losses.align.measures import RowScores, preference_report, sample_answers, sampled_kl, score_rows
-from pref_losses.align.models import load_for_training, on_device
+from pref_losses.align.models import load_for_training, on_device, tokenizer_for_training
 from pref_losses.align.options import METHODS, AlignOptions, LanguageModelConfig, StageOptions
 from pref_losses.align.parsing import parse_align
 from pref_losses.align.plots import write_plots
@@ -32,7 +33,7 @@ from pref_losses.align.storage import (
 )
 from pref_losses.align.weights import ExampleWeights, flipped_auc
 from pref_losses.config import PreferenceConfig
-from pref_losses.data import prepare_preferences
+from pref_losses.data import prepare_preferences, require_usable
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ def align(options: AlignOptions, training: PreferenceConfig, model: LanguageMode
     if state.is_main_process:
         check_folder(folder, RUN_FILE, resume=options.resume, overwrite=options.overwrite)
     with state.main_process_first():
-        rows = load_rows(options)
+        rows = load_rows(options, usable_rows(training, model))
     now = {
         "options": fingerprint(options, training, model, data=content_digest(*rows)),
         "evaluation": evaluation_options(options, training, start_model(options, model, folder)),
@@ -89,6 +90,17 @@ def align(options: AlignOptions, training: PreferenceConfig, model: LanguageMode
     if state.is_main_process:
         write_plots({options.method: read_json(folder / "trainer_state.json")["log_history"]}, folder)
     return metrics
+
+
+def usable_rows(training: PreferenceConfig, model: LanguageModelConfig) -> Callable[[Dataset], None]:
+    """A check that needs the tokenizer only."""
+    return partial(
+        require_usable,
+        tokenizer=tokenizer_for_training(model),
+        max_length=training.max_length,
+        truncation_mode=training.truncation_mode,
+        name="given",
+    )
 
 
 def start_model(options: StageOptions, model: LanguageModelConfig, folder: Path) -> str:
