@@ -37,7 +37,7 @@ from pref_losses import (
     alpha_dpo_loss,
 )
 from pref_losses.data import prepare_preferences
-from pref_losses.fingerprints import data_fingerprint, model_fingerprint
+from pref_losses.fingerprints import reference_fingerprint, tokens_fingerprint
 
 Make = Callable[..., PreferenceTrainer]
 Logged = Callable[..., list[float]]
@@ -447,23 +447,23 @@ def test_fingerprints_change_with_what_matters(
     tokenizer: Any, make_preferences: Callable[..., Dataset], model: Any
 ) -> None:
     data = prepare_preferences(make_preferences(6, 2), tokenizer)
-    told = data_fingerprint(data)
-    assert data_fingerprint(data.add_column("flipped", [False] * 6)) == told
-    assert data_fingerprint(data.select([1, 0, 2, 3, 4, 5])) != told
-    assert data_fingerprint(data.select(range(5))) != told
+    told = tokens_fingerprint(data)
+    assert tokens_fingerprint(data.add_column("flipped", [False] * 6)) == told
+    assert tokens_fingerprint(data.select([1, 0, 2, 3, 4, 5])) != told
+    assert tokens_fingerprint(data.select(range(5))) != told
     joined = {"prompt_ids": [[1]], "chosen_ids": [[2]]}
     one, two = ({**joined, "rejected_ids": [ids]} for ids in ([[3, 4]], [[3], [4]]))
-    assert data_fingerprint(Dataset.from_dict(one)) != data_fingerprint(Dataset.from_dict(two))
-    base = model_fingerprint(model)
+    assert tokens_fingerprint(Dataset.from_dict(one)) != tokens_fingerprint(Dataset.from_dict(two))
+    base = reference_fingerprint(model)
     adapted = get_peft_model(model, LoraConfig(r=2))
-    before = model_fingerprint(adapted)
+    before = reference_fingerprint(adapted)
     with torch.no_grad():
         next(p for n, p in adapted.named_parameters() if "lora_B" in n).add_(1)
-    assert model_fingerprint(adapted) == before  # the reference is the base
+    assert reference_fingerprint(adapted) == before  # the reference is the base
     adapted.add_adapter("ref", LoraConfig(r=2))
-    assert len({base, before, model_fingerprint(adapted)}) == 3
+    assert len({base, before, reference_fingerprint(adapted)}) == 3
     scalar = torch.nn.BatchNorm1d(2)  # holds a number without dimensions
-    assert model_fingerprint(scalar) == model_fingerprint(torch.nn.BatchNorm1d(2))
+    assert reference_fingerprint(scalar) == reference_fingerprint(torch.nn.BatchNorm1d(2))
 
 
 # --- the model afterwards -------------------------------------------------------------------------------------

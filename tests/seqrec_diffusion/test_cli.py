@@ -85,7 +85,7 @@ def test_train_tells_every_epoch_and_keeps_the_recommender(trained: tuple[Path, 
     assert marked == [value > max(reached[:i], default=-1) for i, value in enumerate(reached)]
     assert all(name in line for line in lines for name in ("loss", "variance", "effective_rank", "margin"))
     assert sorted(p.name for p in folder.iterdir()) == [
-        "catalogue.parquet", "evaluation", "model", "recommender.json", "train.json",
+        "catalogue.parquet", "evaluation", "model", "recommender.json", "run.json",
     ]  # fmt: skip
     splits = load(str(log_file)).split("temporal", max_history=10)
     own = evaluate(Recommender.from_pretrained(folder), splits, "test", bootstrap=20)
@@ -215,7 +215,7 @@ def test_a_folder_in_use(run: Run, options: list[str], tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     refused = run("train", *options, "--overwrite", "--output-dir", tmp_path / "mine")
-    assert "was not written by this command" in refused.output
+    assert "was not written by a run of train" in refused.output
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "mine"
 
 

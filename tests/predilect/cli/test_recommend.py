@@ -59,4 +59,4 @@ def test_without_a_model_the_way_to_get_one(predilect: Run, tmp_path: Path) -> N
     assert result.exit_code == 2
     assert "run `predilect leaderboard` first" in result.stderr
     (tmp_path / "run.json").write_text("{}")
-    assert "an unfinished leaderboard" in predilect("recommend", "Heat", "--model", tmp_path).stderr
+    assert "an unfinished run" in predilect("recommend", "Heat", "--model", tmp_path).stderr

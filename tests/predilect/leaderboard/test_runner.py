@@ -12,9 +12,9 @@ import pytest
 import torch
 from rich.console import Console
 
-import predilect.recommender
+import predilect.registry
+import predilect.runs.environment
 from predilect.configuration import option
-from predilect.leaderboard import environment
 from predilect.leaderboard.config import LeaderboardConfig
 from predilect.leaderboard.observer import Observer
 from predilect.leaderboard.report import render
@@ -78,8 +78,7 @@ class Entry:
 
 @pytest.fixture(autouse=True)
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predilect.recommender, "entry_points", lambda group: [Entry(Flat), Entry(Next)])
-    monkeypatch.setattr(environment, "entry_points", lambda group: [Entry(Flat), Entry(Next)])
+    monkeypatch.setattr(predilect.registry, "entry_points", lambda group: [Entry(Flat), Entry(Next)])
     Next.fitted = Flat.fitted = 0
 
 
@@ -152,7 +151,7 @@ def test_who_takes_part_without_being_named(
     run: Callable[..., Leaderboard], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     kinds = [Entry(kind) for kind in (Flat, Next, Slow, Named)]
-    monkeypatch.setattr(predilect.recommender, "entry_points", lambda group: kinds)
+    monkeypatch.setattr(predilect.registry, "entry_points", lambda group: kinds)
     found = {}
     for size, options in {"quick": {"quick": True}, "default": {}, "chosen": {"models": ("named", "flat")}}.items():
         found[size] = {m.name for m in run(output_dir=tmp_path / size, **options).models}
@@ -169,7 +168,7 @@ class Unsuited(Next):
 def test_an_unsuited_model_is_left_out_unless_it_is_named(
     run: Callable[..., Leaderboard], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(predilect.recommender, "entry_points", lambda group: [Entry(k) for k in (Flat, Unsuited)])
+    monkeypatch.setattr(predilect.registry, "entry_points", lambda group: [Entry(k) for k in (Flat, Unsuited)])
     notes = Notes()
     assert [m.name for m in run(notes).models] == ["flat"]
     assert notes.notes == ["unsuited is left out: it needs a ring"]
@@ -180,7 +179,7 @@ def test_an_unsuited_model_is_left_out_unless_it_is_named(
 def test_a_model_that_ranks_some_rows_is_compared_on_them(
     run: Callable[..., Leaderboard], monkeypatch: pytest.MonkeyPatch, tiny_splits: Any, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(predilect.recommender, "entry_points", lambda group: [Entry(k) for k in (Flat, Next, Slow)])
+    monkeypatch.setattr(predilect.registry, "entry_points", lambda group: [Entry(k) for k in (Flat, Next, Slow)])
     board = run()
     by_name = {m.name: m for m in board.models}
     assert by_name["slow"].metrics["rows"] == 40 < by_name["next"].metrics["rows"] == board.num_rows
@@ -227,7 +226,7 @@ def test_occupied_folder_needs_a_decision(run: Callable[..., Leaderboard], tmp_p
     other = tmp_path / "mine"
     other.mkdir()
     (other / "thesis.tex").write_text("dear")
-    with pytest.raises(ValueError, match="not written by a leaderboard run"):
+    with pytest.raises(ValueError, match="not written by a run of leaderboard"):
         run(overwrite=True, output_dir=other)
     assert (other / "thesis.tex").read_text() == "dear"
 
@@ -253,7 +252,7 @@ def test_changed_model_is_fitted_again_and_says_why(run: Callable[..., Leaderboa
 
 def test_other_version_is_fitted_again(run: Callable[..., Leaderboard], monkeypatch: pytest.MonkeyPatch) -> None:
     run()
-    monkeypatch.setattr(environment, "version", lambda name: "99.0")
+    monkeypatch.setattr(predilect.runs.environment, "version", lambda name: "99.0")
     notes = Notes()
     run(notes, resume=True)
     assert notes.reused == {"next": False, "flat": False}

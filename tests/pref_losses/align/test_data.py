@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
-from pref_losses.align.data import choose, content_digest, flip_preferences, load_rows, with_prompts
+from pref_losses.align.data import choose, flip_preferences, load_rows, preferences_fingerprint, with_prompts
 from pref_losses.align.options import DataOptions
 
 
@@ -121,7 +121,7 @@ def test_json_parquet_and_a_test_file(tmp_path: Path) -> None:
         train, test = load_rows(DataOptions(dataset_name=str(tmp_path / f"rows.{kind}")))
         assert test is not None
         assert (len(train), len(test)) == (36, 4)
-        digests.add(content_digest(train, test))
+        digests.add(preferences_fingerprint(train, test))
     assert len(digests) == 1
     own = DataOptions(dataset_name=str(tmp_path / "rows.json"), test_dataset=str(tmp_path / "rows.parquet"))
     assert [len(part) for part in load_rows(own) if part is not None] == [40, 40]
@@ -142,6 +142,8 @@ def test_the_digest_sees_every_answer_and_the_parts() -> None:
     data = rows(4)
     changed = Dataset.from_list([*data.select(range(3)), {**data[3], "rejected": " bad"}])
     halves = (data.select(range(2)), data.select(range(2, 4)))
-    digests = [content_digest(*parts) for parts in ((data, None), (changed, None), halves, (shuffled(data), None))]
+    digests = [
+        preferences_fingerprint(*parts) for parts in ((data, None), (changed, None), halves, (shuffled(data), None))
+    ]
     assert len(set(digests)) == 4
-    assert content_digest(data, None) == digests[0]
+    assert preferences_fingerprint(data, None) == digests[0]

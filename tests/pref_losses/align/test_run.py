@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from pref_losses.align.evaluate import evaluate_model
 from pref_losses.align.parsing import parse_align, parse_evaluate
 from pref_losses.align.run import align
-from pref_losses.align.storage import METRICS_FILE, RUN_FILE, newest_checkpoint
+from pref_losses.align.storage import METRICS_FILE, RUN, newest_checkpoint
 from pref_losses.align.weights import flipped_auc, read_weights
 
 # A run with all stages: fine-tuning, flips, LoRA, samples.
@@ -107,7 +107,7 @@ def test_foreign_folders_are_left_alone(small: list[str], tmp_path: Path, flag: 
 
 
 def test_overwrite_throws_a_run_away(small: list[str], tmp_path: Path) -> None:
-    (tmp_path / RUN_FILE).write_text('{"options": {}}')
+    (tmp_path / "run.json").write_text(json.dumps({"kind": RUN, "run": {}}))
     (tmp_path / "old.png").touch()
     arguments = [*small, "--method", "dpo", "--max-steps", "1", "--output-dir", str(tmp_path), "--overwrite"]
     assert run(*arguments)["steps"] == 1

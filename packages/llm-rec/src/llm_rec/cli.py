@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from predilect.cli.options import config_command
-from predilect.cli.output import claim_output
 from predilect.configuration import make_config, option, plain
 from predilect.leaderboard.config import PROTOCOL, RUN, ProtocolConfig
 
@@ -87,31 +86,31 @@ def train(config: TrainConfig) -> None:
     from rich.console import Console
 
     from predilect.processes import processes
+    from predilect.runs import OutputFolder, data_fingerprint
 
     state = processes()  # `accelerate launch -m predilect llm-rec train ...` spreads training over processes
     console = Console(quiet=not state.is_main_process)
     model = _model(config)
     folder = config.output_dir
-    if state.is_main_process:
-        claim_output(folder, _run(config, model), resume=config.resume, overwrite=config.overwrite)
-    state.wait_for_everyone()
-    with state.main_process_first():
-        splits = _splits(config)
-    console.print(splits.describe())
-    if not any((folder / name).is_file() for name in (RECOMMENDER, INTERPRETER)):
-        from llm_rec.progress import StepBar
+    with OutputFolder(folder, "train", resume=config.resume, overwrite=config.overwrite) as output:
+        with state.main_process_first():
+            splits = _splits(config)
+        output.claim(_run(config, model) | {"data": data_fingerprint(splits)})
+        console.print(splits.describe())
+        if not any((folder / name).is_file() for name in (RECOMMENDER, INTERPRETER)):
+            from llm_rec.progress import StepBar
 
-        with StepBar(console) as bar:
-            model.callbacks = (bar,)
-            model.fit(splits, output_dir=folder / "fit", resume=True)
-        if state.is_main_process:
-            model.save_pretrained(folder)
-            shutil.rmtree(folder / "fit")
-    else:
-        model = type(model).from_pretrained(folder)
-    if not state.is_main_process:
-        return
-    _evaluate(model, splits, "test", config, folder / "evaluation", console)
+            with StepBar(console) as bar:
+                model.callbacks = (bar,)
+                model.fit(splits, output_dir=folder / "fit", resume=True)
+            if state.is_main_process:
+                model.save_pretrained(folder)
+                shutil.rmtree(folder / "fit")
+        else:
+            model = type(model).from_pretrained(folder)
+        if not state.is_main_process:
+            return
+        _evaluate(model, splits, "test", config, folder / "evaluation", console)
     console.print(f"model and results: {folder}")
 
 

@@ -7,12 +7,12 @@ import json
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 from predilect.data.catalogue import Catalogue
 from predilect.processes import processes
+from predilect.registry import RECOMMENDERS, registered
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from predilect.data.splits import SequenceSplits
 
-GROUP = "predilect.recommenders"
 _FILE = "recommender.json"
 _RUN = "run.json"
 
@@ -228,7 +227,7 @@ class Recommender(ABC):
 
 def available_recommenders() -> list[str]:
     """Names of all installed recommenders, without importing them."""
-    return sorted({e.name for e in entry_points(group=GROUP)})
+    return [entry.name for entry in registered(RECOMMENDERS)]
 
 
 def recommender_class(name: str) -> type[Recommender]:
@@ -237,7 +236,7 @@ def recommender_class(name: str) -> type[Recommender]:
     Raises:
         ValueError: no such recommender is installed; lists those that are.
     """
-    for entry in entry_points(group=GROUP):
+    for entry in registered(RECOMMENDERS):
         if entry.name == name:
             found: type[Recommender] = entry.load()
             return found

@@ -21,7 +21,7 @@ from trl.models.utils import disable_gradient_checkpointing, prepare_deepspeed
 from trl.trainer import dpo_trainer
 from trl.trainer.utils import get_config_model_id, use_adapter
 
-from pref_losses.fingerprints import model_fingerprint
+from pref_losses import fingerprints
 from pref_losses.objective import AnswerLogps
 
 RELIED_UPON = {
@@ -185,7 +185,7 @@ def refuse_unsupported(trainer: Any) -> None:
 def reference_fingerprint(trainer: Any, model: Any) -> str:
     """Of the reference's weights; where they may lie in shards by now, TRL's hash from before, the first process's."""
     if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
-        return model_fingerprint(trainer.accelerator.unwrap_model(model))
+        return fingerprints.reference_fingerprint(trainer.accelerator.unwrap_model(model))
     told = [trainer._precompute_model_hash]
     broadcast_object_list(told, from_process=0)
     return str(told[0])

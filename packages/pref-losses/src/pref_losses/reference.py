@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from pref_losses import _trl
-from pref_losses.fingerprints import data_fingerprint
+from pref_losses.fingerprints import tokens_fingerprint
 
 _KEY = b"pref_losses"
 
@@ -31,7 +31,7 @@ def reference_logps(trainer: Any, dataset: Dataset, name: str, batch_size: int) 
     """
     model = _trl.reference_engine(trainer)
     belongs = {
-        "data": data_fingerprint(dataset),
+        "data": tokens_fingerprint(dataset),
         "model": _trl.reference_fingerprint(trainer, model),
         "max_length": trainer.args.max_length,
     }

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from predilect.cli.options import config_command
-from predilect.cli.output import claim_output
 from predilect.configuration import make_config, option, plain
 from predilect.leaderboard.config import PROTOCOL, RUN, ProtocolConfig
 
@@ -97,31 +96,31 @@ def train(config: TrainConfig) -> None:
 
     from predilect.leaderboard.preparation import prepare
     from predilect.processes import processes
+    from predilect.runs import OutputFolder, data_fingerprint
 
     state = processes()  # `accelerate launch -m predilect dreamrec train ...` spreads training over processes
     console = Console(quiet=not state.is_main_process)
     recommender = _recommender(config)
     folder = config.output_dir
-    if state.is_main_process:
-        claim_output(folder, _fingerprint(config, recommender), resume=config.resume, overwrite=config.overwrite)
-    state.wait_for_everyone()
-    with state.main_process_first():
-        splits = prepare(config)
-    console.print(splits.describe())
-    if (folder / RECOMMENDER).is_file():
-        recommender = type(recommender).from_pretrained(folder)
-    else:
-        from seqrec_diffusion.progress import EpochLines
+    with OutputFolder(folder, "train", resume=config.resume, overwrite=config.overwrite) as output:
+        with state.main_process_first():
+            splits = prepare(config)
+        output.claim(_fingerprint(config, recommender) | {"data": data_fingerprint(splits)})
+        console.print(splits.describe())
+        if (folder / RECOMMENDER).is_file():
+            recommender = type(recommender).from_pretrained(folder)
+        else:
+            from seqrec_diffusion.progress import EpochLines
 
-        recommender.callbacks = (EpochLines(console),)
-        recommender.fit(splits, output_dir=folder / "fit", resume=True)
-        if state.is_main_process:
-            recommender.save_pretrained(folder)
-    if not state.is_main_process:
-        return
-    shutil.rmtree(folder / "fit", ignore_errors=True)
-    found = (_sampling(recommender), _measure(recommender, splits, "test", config))
-    _save(*found, folder / "evaluation")
+            recommender.callbacks = (EpochLines(console),)
+            recommender.fit(splits, output_dir=folder / "fit", resume=True)
+            if state.is_main_process:
+                recommender.save_pretrained(folder)
+        if not state.is_main_process:
+            return
+        shutil.rmtree(folder / "fit", ignore_errors=True)
+        found = (_sampling(recommender), _measure(recommender, splits, "test", config))
+        _save(*found, folder / "evaluation")
     _print(console, [found])
     console.print(f"model and results: {folder}")
 
@@ -290,7 +289,7 @@ def _measure(recommender: Any, splits: SequenceSplits, part: str, config: TrainC
 
 def _save(sampling: Mapping[str, Any], evaluation: Evaluation, folder: Path) -> None:
     """The result, and how it was sampled."""
-    from predilect.leaderboard.storage import write_json
+    from predilect.runs import write_json
 
     evaluation.save(folder)
     write_json(folder / "sampling.json", sampling)
@@ -298,7 +297,7 @@ def _save(sampling: Mapping[str, Any], evaluation: Evaluation, folder: Path) -> 
 
 def _keep(points: Points, folder: Path) -> None:
     """One result in the folder itself; several in a folder each, with what their plots show."""
-    from predilect.leaderboard.storage import write_json
+    from predilect.runs import write_json
 
     if len(points) == 1:
         _save(*points[0], folder)

@@ -25,7 +25,7 @@ def find_model(folder: Path) -> Path:
         way_out = (
             "finish it with --resume" if unfinished else "run `predilect leaderboard` first, or give --model FOLDER"
         )
-        what = "an unfinished leaderboard" if unfinished else "no saved recommender"
+        what = "an unfinished run" if unfinished else "no saved recommender"
         raise FileNotFoundError(f"there is {what} in {folder}: {way_out}")
     best = Leaderboard.load(folder).best
     if best is None:

@@ -10,10 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from predilect.configuration import plain
 from predilect.leaderboard.config import LeaderboardConfig
-from predilect.leaderboard.environment import model_versions
 from predilect.leaderboard.observer import Observer
 from predilect.leaderboard.results import ModelResult
-from predilect.leaderboard.storage import differences, read_json, whole_folder, write_json, write_rows, write_text
+from predilect.runs import (
+    differences,
+    method_versions,
+    read_json,
+    whole_folder,
+    write_json,
+    write_rows,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from predilect.data import SequenceSplits
@@ -44,7 +51,7 @@ class ModelRun:
     ) -> None:
         self.config, self.name, self.model_config = config, name, model_config
         self.folder = config.output_dir / "models" / name
-        self.fingerprint = {"options": plain(model_config), "versions": model_versions(name), "run": run_fingerprint}
+        self.fingerprint = {"options": plain(model_config), "versions": method_versions(name), "run": run_fingerprint}
 
     def result(self, splits: SequenceSplits, observer: Observer) -> ModelResult:
         """The result that is kept, or a new one; a failure of the model is a result too."""
@@ -67,8 +74,8 @@ class ModelRun:
         before = read_json(self.folder / "fingerprint.json")
         if before != self.fingerprint:
             if before is not None:
-                told = "; ".join(differences(before, self.fingerprint))
-                observer.note(f"{self.name} is fitted again, its earlier result was made differently: {told}")
+                changed = "; ".join(differences(before, self.fingerprint))
+                observer.note(f"{self.name} is fitted again, its earlier result was made differently: {changed}")
             shutil.rmtree(self.folder, ignore_errors=True)
             return None
         values = read_json(self.folder / "result.json")

@@ -9,7 +9,7 @@ from typing import Any
 
 from predilect.leaderboard import charts
 from predilect.leaderboard.results import HEADLINE, Leaderboard, ModelComparison
-from predilect.leaderboard.storage import write_text
+from predilect.runs import write_text
 
 STRATEGIES = {
     "temporal": "by time: two moments cut everybody's log into training, validation and test",

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from predilect.leaderboard.storage import read_json
+from predilect.runs import read_json
 
 SCHEMA = 1
 HEADLINE = "ndcg@10"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from predilect.leaderboard.model_run import ModelRun
 from predilect.leaderboard.observer import Observer
 from predilect.leaderboard.preparation import prepare
 from predilect.leaderboard.results import Leaderboard, ModelResult, sort_models
-from predilect.leaderboard.storage import differences, read_json, splits_fingerprint, write_json, write_text
+from predilect.runs import OutputFolder, data_fingerprint, write_json, write_text
 
 if TYPE_CHECKING:
     from predilect.data import SequenceSplits
@@ -48,19 +47,20 @@ def run_leaderboard(
     names = list(config.models or _installed(quick=config.quick))
     configs = {name: _model_config(name, config) for name in names}
     _require_known(config.recommenders, names)
-    _claim(config)
-    splits = prepare(config) if splits is None else splits
-    fingerprint = _run_fingerprint(config, splits)
-    _open(config, fingerprint)
-    if not config.models:
-        names = [name for name in names if _suits(name, configs[name], splits, observer)]
-    observer.prepared(splits, names)
-    results = []
-    for name in names:
-        run = ModelRun(config, name, configs[name], run_fingerprint=fingerprint)
-        results.append(run.result(splits, observer))
-    board = _conclude(config, splits, results, command or " ".join(["predilect", *sys.argv[1:]]))
-    write_json(config.output_dir / "results.json", board.to_dict())
+    with OutputFolder(config.output_dir, "leaderboard", resume=config.resume, overwrite=config.overwrite) as output:
+        splits = prepare(config) if splits is None else splits
+        fingerprint = _run_fingerprint(config, splits)
+        output.claim(fingerprint)
+        _write_config(config)
+        if not config.models:
+            names = [name for name in names if _suits(name, configs[name], splits, observer)]
+        observer.prepared(splits, names)
+        results = []
+        for name in names:
+            run = ModelRun(config, name, configs[name], run_fingerprint=fingerprint)
+            results.append(run.result(splits, observer))
+        board = _conclude(config, splits, results, command or " ".join(["predilect", *sys.argv[1:]]))
+        write_json(config.output_dir / "results.json", board.to_dict())
     return board
 
 
@@ -101,45 +101,12 @@ def _require_known(sections: Mapping[str, Any], names: list[str]) -> None:
         )
 
 
-def _claim(config: LeaderboardConfig) -> None:
-    """Refuse a folder in use unless the run says what to do with it."""
-    folder = config.output_dir
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"the output folder {folder} is a file: choose another --output-dir")
-    if config.resume or not folder.is_dir() or not any(folder.iterdir()):
-        return
-    if not config.overwrite:
-        raise ValueError(
-            f"{folder} is not empty: continue that run with --resume, choose another --output-dir, or throw it away "
-            f"with --overwrite"
-        )
-    if not (folder / "run.json").is_file():
-        raise ValueError(
-            f"{folder} was not written by a leaderboard run, --overwrite leaves it alone: remove it yourself"
-        )
-    shutil.rmtree(folder)
-
-
 def _run_fingerprint(config: LeaderboardConfig, splits: SequenceSplits) -> dict[str, Any]:
     """What every number of the run depends on; the data by its content and not by its name."""
     by_content = {f.name for f in dataclasses.fields(DataConfig)}
     kept = [f.name for f in dataclasses.fields(ProtocolConfig) if f.name not in by_content]
     values = plain(config)
-    return {**{name: values[name] for name in kept}, "quick": config.quick, "data": splits_fingerprint(splits)}
-
-
-def _open(config: LeaderboardConfig, fingerprint: dict[str, Any]) -> None:
-    """Begin a folder, or check that it holds the same run."""
-    path = config.output_dir / "run.json"
-    before = read_json(path)
-    if before is not None and before != fingerprint:
-        told = "; ".join(differences(before, fingerprint))
-        raise ValueError(
-            f"{config.output_dir} holds another run ({told}), which cannot be resumed with these options: restore "
-            f"them, choose another --output-dir, or throw it away with --overwrite"
-        )
-    write_json(path, fingerprint)
-    _write_config(config)
+    return {**{name: values[name] for name in kept}, "quick": config.quick, "data": data_fingerprint(splits)}
 
 
 def _write_config(config: LeaderboardConfig) -> None:
@@ -155,8 +122,8 @@ def _conclude(
     config: LeaderboardConfig, splits: SequenceSplits, results: list[ModelResult], command: str
 ) -> Leaderboard:
     from predilect.leaderboard.comparisons import compare_models
-    from predilect.leaderboard.environment import hardware, versions
     from predilect.leaderboard.examples import pick_examples
+    from predilect.runs import hardware, versions
 
     models = sort_models(results)
     folder = config.output_dir / "models"

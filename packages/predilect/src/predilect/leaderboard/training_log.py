@@ -10,7 +10,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from predilect.leaderboard.results import HEADLINE
-from predilect.leaderboard.storage import read_json, write_json
+from predilect.runs import read_json, write_json
 
 
 class TrainingLog(TrainerCallback):

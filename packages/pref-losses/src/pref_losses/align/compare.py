@@ -18,11 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from predilect.evaluation.bootstrap import paired_bootstrap
-from predilect.leaderboard.environment import hardware, versions
-from predilect.leaderboard.storage import read_json, write_json, write_text
+from predilect.runs import OutputFolder, hardware, read_json, versions, write_json, write_text
 from pref_losses import __version__
 from pref_losses.align.console import silence_libraries
-from pref_losses.align.data import content_digest, load_rows
+from pref_losses.align.data import load_rows, preferences_fingerprint
 from pref_losses.align.measures import RowScores, row_accuracy, with_interval
 from pref_losses.align.options import CompareOptions, LanguageModelConfig
 from pref_losses.align.parsing import parse_compare
@@ -30,16 +29,13 @@ from pref_losses.align.plots import write_plots
 from pref_losses.align.run import Task, prepare_task, train_method, usable_rows
 from pref_losses.align.storage import (
     METRICS_FILE,
-    RUN_FILE,
-    check_folder,
-    claim_folder,
+    RUN,
     evaluation_options,
     fingerprint,
 )
 from pref_losses.align.weights import read_weights
 from pref_losses.config import PreferenceConfig
 
-COMPARE_FILE = "compare.json"
 RESULTS_FILE = "results.json"
 
 
@@ -105,25 +101,23 @@ def compare(
     if len({(training.max_length, training.truncation_mode) for _, training in methods.values()}) > 1:
         raise ValueError("methods are compared on the same rows: max_length and truncation_mode hold for all of them")
     folder = Path(first.output_dir)
-    check_folder(folder, COMPARE_FILE, resume=options.resume, overwrite=options.overwrite)
-    train, test = load_rows(options, usable_rows(first, model))
-    if test is None or len(test) < 2:
-        raise ValueError("methods are compared on at least two held-out rows: set --test-size or --test-dataset")
-    shared = replace(options, methods=[], seeds=[])
-    data = content_digest(train, test)
-    sft = {"batch": first.train_batch_size, "seed": first.seed, "max_length": first.max_length}
-    now = {"options": {**_stages(shared), "model": model.model_name_or_path, "data": data, **sft}}
-    claim_folder(folder, COMPARE_FILE, now, overwrite=options.overwrite)
-    runs = [
-        _run(name, method, training, seed) for seed in options.seeds for name, (method, training) in methods.items()
-    ]
-    task = prepare_task(train, test, shared, first, model, folder)
-    _train(runs, task, shared, model, data)
-    results = _summarise(runs, options, model, task, command)
-    write_json(folder / RESULTS_FILE, results)
-    write_text(folder / "results.md", _markdown(results))
-    write_text(folder / "results.csv", _csv(results))
-    _write_plots(folder, runs, task)
+    with OutputFolder(folder, f"{RUN} compare", resume=options.resume, overwrite=options.overwrite) as output:
+        train, test = load_rows(options, usable_rows(first, model))
+        if test is None or len(test) < 2:
+            raise ValueError("methods are compared on at least two held-out rows: set --test-size or --test-dataset")
+        shared = replace(options, methods=[], seeds=[])
+        data = preferences_fingerprint(train, test)
+        sft = {"batch": first.train_batch_size, "seed": first.seed, "max_length": first.max_length}
+        output.claim({**_stages(shared), "model": model.model_name_or_path, "data": data, **sft})
+        seeds = options.seeds
+        runs = [_run(name, method, training, seed) for seed in seeds for name, (method, training) in methods.items()]
+        task = prepare_task(train, test, shared, first, model, folder)
+        _train(runs, task, shared, model, data)
+        results = _summarise(runs, options, model, task, command)
+        write_json(folder / RESULTS_FILE, results)
+        write_text(folder / "results.md", _markdown(results))
+        write_text(folder / "results.csv", _csv(results))
+        _write_plots(folder, runs, task)
     return results
 
 
@@ -142,13 +136,15 @@ def _stages(options: CompareOptions) -> dict[str, Any]:
 def _train(runs: Sequence[Run], task: Task, options: CompareOptions, model: LanguageModelConfig, data: str) -> None:
     before: RowScores | None = None
     for number, run in enumerate(runs, start=1):
-        told = fingerprint(options, run.training, model, method=run.method, data=data)
-        now = {"options": told, "evaluation": evaluation_options(options, run.training, task.start)}
-        claim_folder(run.folder, RUN_FILE, now)
-        state = "finished before" if run.finished else "training"
-        print(f"[{number}/{len(runs)}] {run.name}, seed {run.training.seed}: {state}", file=sys.stderr)
-        if not run.finished:
-            train_method(run.method, task, options, run.training, model, before=before)
+        with OutputFolder(run.folder, RUN, resume=True) as output:
+            output.claim(
+                fingerprint(options, run.training, model, method=run.method, data=data),
+                about=evaluation_options(options, run.training, task.start),
+            )
+            state = "finished before" if run.finished else "training"
+            print(f"[{number}/{len(runs)}] {run.name}, seed {run.training.seed}: {state}", file=sys.stderr)
+            if not run.finished:
+                train_method(run.method, task, options, run.training, model, before=before)
         before = before or _scores(run, "reference_logps")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from datasets import Dataset
 
+from predilect.runs import table_fingerprint
 from pref_losses.data import PLACE, as_answers, name_some, split_prompt
 from pref_losses.loading import load_preferences
 
@@ -125,14 +126,9 @@ def flip_preferences(rows: Dataset, rate: float, seed: int) -> Dataset:
     return rows.map(flip, desc="Flipping pairs")
 
 
-def content_digest(*parts: Dataset | None) -> str:
+def preferences_fingerprint(*parts: Dataset | None) -> str:
     """Changes with any prompt or answer of any part, and with their order."""
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        digest.update(b"part")
-        for row in part.select_columns(["prompt", "chosen", "rejected"]) if part is not None else ():
-            digest.update(json.dumps(row, sort_keys=True).encode())
-    return digest.hexdigest()
+    return table_fingerprint(*parts, columns=("prompt", "chosen", "rejected"))
 
 
 def _number(seed: int, value: Any) -> float:

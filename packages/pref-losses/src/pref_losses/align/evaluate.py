@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from predilect.leaderboard.storage import write_json, write_text
+from predilect.runs import write_json, write_text
 from pref_losses.align.console import print_metrics, silence_libraries
 from pref_losses.align.data import load_rows
 from pref_losses.align.judging import load_judges, win_rate

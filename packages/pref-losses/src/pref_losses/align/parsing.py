@@ -14,11 +14,11 @@ import torch
 from trl import TrlParser
 
 from predilect.configuration import read_yaml
-from predilect.leaderboard.storage import read_json
 from predilect.presets import close_matches
+from predilect.runs import read_json
+from predilect.runs.output import FILE
 from pref_losses.align.options import METHODS, AlignOptions, CompareOptions, EvaluateOptions, LanguageModelConfig
 from pref_losses.align.presets import read_preset
-from pref_losses.align.storage import RUN_FILE
 from pref_losses.config import PreferenceConfig
 
 # What TRL's scripts call otherwise.
@@ -116,7 +116,7 @@ def parse_compare(
 
 
 def parse_evaluate(arguments: Sequence[str]) -> EvaluateOptions:
-    """The options, those left out taken from the run's `align.json`."""
+    """The options, those left out taken from the run's `run.json`."""
     values, source = read_config(arguments)
     values = {"model" if key == "model_name_or_path" else key: value for key, value in values.items()}
     parser = OptionParser([EvaluateOptions], prog="predilect align evaluate")
@@ -124,8 +124,8 @@ def parse_evaluate(arguments: Sequence[str]) -> EvaluateOptions:
     (options,) = parser.parse(arguments, values, source=source)
     if options.model is None:
         raise ValueError("name the model to evaluate: --model FOLDER")
-    if (run := read_json(Path(options.model) / RUN_FILE)) is not None:
-        (options,) = parser.parse(arguments, run["evaluation"] | values, source=source)
+    if evaluation := (read_json(Path(options.model) / FILE) or {}).get("about"):
+        (options,) = parser.parse(arguments, evaluation | values, source=source)
     for name, flag in (("reference", "reference"), ("dataset_name", "dataset")):
         if getattr(options, name) is None:
             raise ValueError(f"{options.model} is not the folder of a run of predilect align, so name --{flag}")

@@ -13,9 +13,9 @@ from accelerate import PartialState
 from datasets import Dataset
 
 import pref_losses.trainer as trainers
-from predilect.leaderboard.storage import read_json, write_json
+from predilect.runs import OutputFolder, read_json, write_json
 from pref_losses.align.console import print_metrics, show_headlines, silence_libraries
-from pref_losses.align.data import content_digest, flip_preferences, load_rows
+from pref_losses.align.data import flip_preferences, load_rows, preferences_fingerprint
 from pref_losses.align.measures import RowScores, preference_report, sample_answers, sampled_kl, score_rows
 from pref_losses.align.models import load_for_training, on_device, tokenizer_for_training
 from pref_losses.align.options import METHODS, AlignOptions, LanguageModelConfig, StageOptions
@@ -24,9 +24,7 @@ from pref_losses.align.plots import write_plots
 from pref_losses.align.sft import fine_tune, new_adapter
 from pref_losses.align.storage import (
     METRICS_FILE,
-    RUN_FILE,
-    check_folder,
-    claim_folder,
+    RUN,
     evaluation_options,
     fingerprint,
     newest_checkpoint,
@@ -71,24 +69,20 @@ def align(options: AlignOptions, training: PreferenceConfig, model: LanguageMode
     """
     assert options.method is not None
     folder, state = Path(training.output_dir), PartialState()
-    if state.is_main_process:
-        check_folder(folder, RUN_FILE, resume=options.resume, overwrite=options.overwrite)
-    with state.main_process_first():
-        rows = load_rows(options, usable_rows(training, model))
-    now = {
-        "options": fingerprint(options, training, model, data=content_digest(*rows)),
-        "evaluation": evaluation_options(options, training, start_model(options, model, folder)),
-    }
-    if state.is_main_process:
-        claim_folder(folder, RUN_FILE, now, overwrite=options.overwrite)
-    state.wait_for_everyone()
-    if (folder / METRICS_FILE).is_file():
-        finished: dict[str, Any] = read_json(folder / METRICS_FILE)
-        return finished
-    task = prepare_task(*rows, options, training, model, folder)
-    metrics = train_method(options.method, task, options, training, model)
-    if state.is_main_process:
-        write_plots({options.method: read_json(folder / "trainer_state.json")["log_history"]}, folder)
+    with OutputFolder(folder, RUN, resume=options.resume, overwrite=options.overwrite) as output:
+        with state.main_process_first():
+            rows = load_rows(options, usable_rows(training, model))
+        output.claim(
+            fingerprint(options, training, model, data=preferences_fingerprint(*rows)),
+            about=evaluation_options(options, training, start_model(options, model, folder)),
+        )
+        if (folder / METRICS_FILE).is_file():
+            finished: dict[str, Any] = read_json(folder / METRICS_FILE)
+            return finished
+        task = prepare_task(*rows, options, training, model, folder)
+        metrics = train_method(options.method, task, options, training, model)
+        if state.is_main_process:
+            write_plots({options.method: read_json(folder / "trainer_state.json")["log_history"]}, folder)
     return metrics
 
 

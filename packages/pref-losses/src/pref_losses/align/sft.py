@@ -8,7 +8,7 @@ from typing import Any
 from datasets import Dataset
 from trl import SFTConfig, get_peft_config
 
-from predilect.leaderboard.storage import write_json
+from predilect.runs import write_json
 from pref_losses import _trl
 from pref_losses.align.console import show_headlines
 from pref_losses.align.models import load_for_training

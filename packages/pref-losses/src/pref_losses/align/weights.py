@@ -10,7 +10,7 @@ from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
 from predilect.evaluation import ClassificationMetrics
-from predilect.leaderboard.storage import read_json, write_json
+from predilect.runs import read_json, write_json
 
 WEIGHTS_FILE = "example_weights.json"
 

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from predilect.recommender import GROUP
+from predilect.registry import registered
 
 _PACKAGES = ("predilect", "torch", "transformers", "accelerate", "datasets", "numpy")
 _DECISIVE = ("predilect", "torch", "transformers", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """Python, the libraries that numbers depend on, and every package that provides a recommender."""
-    providers = {e.dist.name for e in entry_points(group=GROUP) if e.dist}
+    """Python, the libraries that numbers depend on, and every package that provides a method."""
+    providers = {e.dist.name for e in registered() if e.dist}
     return {"python": platform.python_version(), **_versions([*_PACKAGES, *sorted(providers)])}
 
 
-def model_versions(name: str) -> dict[str, str]:
-    """The versions that decide the result of one recommender: its own package and the libraries below it."""
-    providers = [e.dist.name for e in entry_points(group=GROUP) if e.name == name and e.dist]
+def method_versions(name: str) -> dict[str, str]:
+    """The versions that decide the result of one method: its own package and the libraries below it."""
+    providers = [e.dist.name for e in registered() if e.name == name and e.dist]
     return _versions([*_DECISIVE, *providers])
 
 
