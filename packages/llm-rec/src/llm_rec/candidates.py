@@ -46,8 +46,8 @@ class CandidateRecommender(PromptedRecommender):
             return
         rows = self._validation(splits)
         log_probs = self._log_probs(rows.history, rows.candidates)
-        found = self._features(rows.history, rows.candidates, log_probs)
-        features = torch.stack([found[name] for name in names], dim=-1)
+        features_by_name = self._features(rows.history, rows.candidates, log_probs)
+        features = torch.stack([features_by_name[name] for name in names], dim=-1)
         columns = (rows.candidates == rows.target[:, None]).long().argmax(dim=1)
         self.injection = fit_injection(features, columns, names)
 
@@ -64,11 +64,16 @@ class CandidateRecommender(PromptedRecommender):
         if rows.candidates is not None:
             return Examples(rows.history, rows.target, rows.candidates, torch.from_numpy(order))
         shortlist = retriever_shortlist(self.retriever, rows.history, self.config.shortlist)
-        found = (shortlist == rows.target[:, None]).any(dim=1).nonzero().squeeze(1)[: self.config.inject_rows]
-        if len(found) < 2:  # a retriever that finds nothing: the last place of the list goes to the target
+        answerable = (shortlist == rows.target[:, None]).any(dim=1).nonzero().squeeze(1)[: self.config.inject_rows]
+        if len(answerable) < 2:  # a retriever that finds nothing: the last place of the list goes to the target
             shortlist = with_target(shortlist, rows.target)
-            found = torch.arange(min(len(rows), self.config.inject_rows))
-        return Examples(rows.history[found], rows.target[found], shortlist[found], torch.from_numpy(order)[found])
+            answerable = torch.arange(min(len(rows), self.config.inject_rows))
+        return Examples(
+            rows.history[answerable],
+            rows.target[answerable],
+            shortlist[answerable],
+            torch.from_numpy(order)[answerable],
+        )
 
     # --- ranking ----------------------------------------------------------------------------------------------
 

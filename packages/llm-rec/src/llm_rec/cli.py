@@ -148,17 +148,17 @@ def interpret(
 
     interpreter = RecInterpreter.from_pretrained(model)
     catalogue = interpreter.catalogue
-    found = interpreter.interpret(items)
-    told = {
+    interpretation = interpreter.interpret(items)
+    shown = {
         "history": [catalogue.title(i) for i in catalogue.resolve(items)],
-        "text": found.text,
-        "recovered": [catalogue.title(i) for i in found.recovered],
-        "invented": [catalogue.title(i) for i in found.invented],
+        "text": interpretation.text,
+        "recovered": [catalogue.title(i) for i in interpretation.recovered],
+        "invented": [catalogue.title(i) for i in interpretation.invented],
     }
     if as_json:
-        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(shown, indent=2, ensure_ascii=False))
         return
-    for name, value in told.items():
+    for name, value in shown.items():
         typer.echo(f"{name}: {value if isinstance(value, str) else '; '.join(value) or 'nothing'}")
 
 
@@ -257,7 +257,7 @@ def _read(model: Any, splits: SequenceSplits, part: str, config: TrainConfig | E
     from llm_rec.interpreter import SYSTEMS
     from llm_rec.interpreter import evaluate as evaluate_interpreter
 
-    found: dict[str, Any] = {}
+    results_by_system: dict[str, Any] = {}
     for task in model.config.tasks:
         systems = [s for s in SYSTEMS if not (task == "item" and s == "probe")]
         results = evaluate_interpreter(
@@ -270,8 +270,8 @@ def _read(model: Any, splits: SequenceSplits, part: str, config: TrainConfig | E
             bootstrap=config.bootstrap,
             seed=config.seed,
         )
-        found |= {f"{task}-{system}": result for system, result in results.items()}
-    return found
+        results_by_system |= {f"{task}-{system}": result for system, result in results.items()}
+    return results_by_system
 
 
 def _rank(recommender: Any, splits: SequenceSplits, part: str, config: TrainConfig | EvaluateConfig) -> dict[str, Any]:
@@ -280,14 +280,14 @@ def _rank(recommender: Any, splits: SequenceSplits, part: str, config: TrainConf
 
     fixed = "candidates" if "candidates" in splits.part(part).column_names else config.protocol
     shared: dict[str, Any] = {"max_rows": config.test_rows, "bootstrap": config.bootstrap, "seed": config.seed}
-    found: dict[str, Any] = {
+    evaluations: dict[str, Any] = {
         fixed: evaluate(
             recommender, splits, part, protocol=fixed, mask_seen=config.mask_seen, batch_size=256, **shared
         )
     }
     if config.generate:
-        found["generate"] = evaluate_generation(recommender, splits, part, **shared)
-    return found
+        evaluations["generate"] = evaluate_generation(recommender, splits, part, **shared)
+    return evaluations
 
 
 def _print(console: Any, name: str, evaluation: Any) -> None:

@@ -150,7 +150,7 @@ def splits_of_windows(
         "candidate_seed": None,
         "negatives": "uniform" if max(drawn) else None,
     }
-    told = [
+    step_counts = [
         StepCount(f"{strategy}: {part}", sizes[part], len(people[part]), len(set(tables[part]["target"].to_pylist())))
         for part in PARTS
     ]
@@ -162,7 +162,7 @@ def splits_of_windows(
         catalogue=Catalogue(titles, titles, ((),) * len(titles), tuple(counts.tolist())),
         sequences=UserSequences(flat, offsets.astype(np.int64)),
         protocol=protocol,
-        counts=tuple(told),
+        counts=tuple(step_counts),
     )
 
 
@@ -218,13 +218,13 @@ def _files(source: Path, endings: tuple[str, ...]) -> dict[str, Path]:
     if not source.is_dir():
         raise FileNotFoundError(f"there is no file or folder {source}")
     files = sorted(p for p in source.iterdir() if p.name.endswith(endings))
-    found = {part: p for p in files for part, word in _NAMES.items() if word in p.name.lower()}
-    if len(found) < len(PARTS) and len(files) != 1:
+    by_part = {part: p for p in files for part, word in _NAMES.items() if word in p.name.lower()}
+    if len(by_part) < len(PARTS) and len(files) != 1:
         raise FileNotFoundError(
             f"{source} needs one file that ends in {' or '.join(endings)}, or one each whose name holds "
             f"{', '.join(_NAMES.values())} (got {', '.join(p.name for p in files) or 'none'})"
         )
-    return {part: found[part] for part in PARTS} if len(found) == len(PARTS) else {"train": files[0]}
+    return {part: by_part[part] for part in PARTS} if len(by_part) == len(PARTS) else {"train": files[0]}
 
 
 def _sdpo_rows(file: Path) -> Iterator[Window]:
@@ -265,8 +265,8 @@ def _llara_titles(folder: Path) -> dict[int, str]:
 
 
 def _article_first(title: str) -> str:
-    found = _INVERTED.match(title)
-    return f"{found['article']} {found['rest']}" if found else title
+    inverted = _INVERTED.match(title)
+    return f"{inverted['article']} {inverted['rest']}" if inverted else title
 
 
 def _llara_rows(file: Path, titles: Mapping[int, str]) -> Iterator[Window]:

@@ -69,7 +69,7 @@ def generate_titles(
     if num_beams < 1:
         raise ValueError(f"a search needs at least one beam (got num_beams={num_beams})")
     _check_candidates(prompts, candidates)
-    found: list[list[tuple[int, float]]] = [[] for _ in prompts]
+    lists: list[list[tuple[int, float]]] = [[] for _ in prompts]
     shared = num_beams > 1 and is_packable(model)
     for group, inputs, width in _batches(model, prompts, vectors, pad_token_id, max_tokens, rows=num_beams):
         allowed = None if candidates is None else [candidates[row] for row in group]
@@ -90,8 +90,8 @@ def generate_titles(
         for place, row in enumerate(group):
             own = slice(place * num_beams, (place + 1) * num_beams)
             among = None if allowed is None else set(map(int, allowed[place]))
-            found[row] = _items(trie, titles[own].tolist(), scores[own].tolist(), among)
-    return found
+            lists[row] = _items(trie, titles[own].tolist(), scores[own].tolist(), among)
+    return lists
 
 
 @torch.no_grad()

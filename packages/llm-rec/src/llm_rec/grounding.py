@@ -128,11 +128,11 @@ class Grounding:
             return self.embed(titles)
         fingerprint = self._fingerprint(titles)
         path = cache / f"titles-{fingerprint}.safetensors"
-        found = _read(path, fingerprint, len(titles)) if path.exists() else None
-        if found is None:
-            found = self.embed(titles)
-            _write(path, fingerprint, found)
-        return found.to(_device(self.model))
+        embeddings = _read(path, fingerprint, len(titles)) if path.exists() else None
+        if embeddings is None:
+            embeddings = self.embed(titles)
+            _write(path, fingerprint, embeddings)
+        return embeddings.to(_device(self.model))
 
     def _fingerprint(self, titles: Sequence[str]) -> str:
         """Changes with any token of any title, any weight of the base model, and the rule.
@@ -302,13 +302,13 @@ def _read(path: Path, fingerprint: str, count: int) -> Tensor | None:
     try:
         with safe_open(path, framework="pt") as file:
             embeddings: Tensor = file.get_tensor("titles")
-            told = (file.metadata() or {}).get("fingerprint")
+            written_for = (file.metadata() or {}).get("fingerprint")
     except (SafetensorError, OSError) as error:
         reason = str(error)
     else:
-        if told == fingerprint and len(embeddings) == count:
+        if written_for == fingerprint and len(embeddings) == count:
             return embeddings
-        reason = f"it holds {len(embeddings)} titles of the fingerprint {told}"
+        reason = f"it holds {len(embeddings)} titles of the fingerprint {written_for}"
     warnings.warn(f"the title embeddings in {path} cannot be used and are made again: {reason}", stacklevel=4)
     return None
 

@@ -60,7 +60,7 @@ def fit_injection(features: Tensor, target_columns: Tensor, names: tuple[str, ..
 
     with torch.enable_grad():
         optimizer.step(objective)  # type: ignore[no-untyped-call]
-    found = (weights.detach() / scale).tolist()
-    if len(names) > 1 and names[0] == "language" and found[0] < 0:
+    fitted = (weights.detach() / scale).tolist()
+    if len(names) > 1 and names[0] == "language" and fitted[0] < 0:
         return fit_injection(features[..., 1:], target_columns, names[1:])
-    return Injection(**{**dict.fromkeys(Injection._fields, 0.0), **dict(zip(names, found, strict=True))})
+    return Injection(**{**dict.fromkeys(Injection._fields, 0.0), **dict(zip(names, fitted, strict=True))})

@@ -109,8 +109,8 @@ class LanguageRecommender(CandidateRecommender):
         with arithmetic(self.config.dtype):
             lists = generate_titles(self.model, self._trie(), ids, num_beams=self.config.num_beams, pad_token_id=pad)
         width = max(map(len, lists))
-        items = torch.tensor([[i for i, _ in found] + [0] * (width - len(found)) for found in lists])
-        scores = torch.tensor([[s for _, s in found] + [0.0] * (width - len(found)) for found in lists])
+        items = torch.tensor([[i for i, _ in ranked] + [0] * (width - len(ranked)) for ranked in lists])
+        scores = torch.tensor([[s for _, s in ranked] + [0.0] * (width - len(ranked)) for ranked in lists])
         safe = self._injected(histories, items.clamp(min=1), scores)
         return self._above_the_rest(histories, items, safe)
 

@@ -31,8 +31,8 @@ def compute_dtype(wanted: str) -> torch.dtype:
     bfloat16 matrices, tens of times slower than those of float32.
     """
     if wanted != "auto":
-        found: torch.dtype = getattr(torch, wanted)
-        return found
+        chosen: torch.dtype = getattr(torch, wanted)
+        return chosen
     has = device().type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return torch.bfloat16 if has else torch.float32
 

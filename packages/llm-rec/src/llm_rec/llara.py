@@ -80,8 +80,8 @@ class CurriculumTrainer(AnswerTrainer):
 
     The two kinds of prompt differ in one token per item, so the batch is made once, by whichever data-loader worker,
     and the draw happens here, where the global step is known: it is a function of seed, step and row alone, the same
-    for any number of workers and after a resume. (The authors' counter lived in the collator: workers got a copy of it
-    that began anew every epoch, so that the share never passed 1 / epochs; `papers.md` 7f.2.)
+    for any number of workers and after a resume. (In the code of LLaRA, arXiv 2312.02445, the counter lives in the
+    collator: workers get a copy of it that begins anew every epoch, so that the share never passes 1 / epochs.)
 
     Attributes:
         drawn: (optimizer step, share of hybrid rows) of every micro-batch so far in this process.
@@ -138,10 +138,12 @@ class LLaRA(CandidateRecommender):
     @property
     def backbone(self) -> SequentialRecommender:
         """The sequential recommender."""
-        found = self.retriever
-        if not isinstance(found, SequentialRecommender):
-            raise ValueError(f"LLaRA needs item embeddings, which {found.name} has not: use sasrec, gru4rec or caser")
-        return found
+        retriever = self.retriever
+        if not isinstance(retriever, SequentialRecommender):
+            raise ValueError(
+                f"LLaRA needs item embeddings, which {retriever.name} has not: use sasrec, gru4rec or caser"
+            )
+        return retriever
 
     @property
     def _mark(self) -> str:

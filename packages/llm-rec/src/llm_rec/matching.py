@@ -71,11 +71,11 @@ class TitleMatcher:
         for item_id, title in zip(ids, titles, strict=True):
             if title.strip():
                 self._verbatim.setdefault(title.strip(), item_id)
-        found: dict[str, set[int]] = {}
+        by_spelling: dict[str, set[int]] = {}
         for title, item_id in self._verbatim.items():
             for spelling in _spellings(title):
-                found.setdefault(spelling, set()).add(item_id)
-        self._items = {spelling: frozenset(items) for spelling, items in found.items()}
+                by_spelling.setdefault(spelling, set()).add(item_id)
+        self._items = {spelling: frozenset(items) for spelling, items in by_spelling.items()}
         self._longest = max((spelling.count(" ") + 1 for spelling in self._items), default=0)
 
     def match(self, text: str) -> Match:
@@ -99,21 +99,21 @@ class TitleMatcher:
             >>> TitleMatcher(["Alien (1979)", "Aliens (1986)", "Heat (1995)"]).find_all("Heat, Aliens (1986), heat")
             [3, 2, 3]
         """
-        found = self._contained(_words(text).split())
-        return [item for start in sorted(found) if len(found[start]) == 1 for item in found[start]]
+        contained = self._contained(_words(text).split())
+        return [item for start in sorted(contained) if len(contained[start]) == 1 for item in contained[start]]
 
     def _contained(self, words: list[str]) -> dict[int, Items]:
         """Number of a title's first word -> its items; a stretch of words counts for its longest title only."""
         free = [True] * len(words)
-        found: dict[int, Items] = {}
+        contained: dict[int, Items] = {}
         for length in range(min(self._longest, len(words)), 0, -1):
             for start in range(len(words) - length + 1):
                 stretch = slice(start, start + length)
                 items = self._items.get(" ".join(words[stretch]))
                 if items and all(free[stretch]):
                     free[stretch] = [False] * length
-                    found[start] = items
-        return found
+                    contained[start] = items
+        return contained
 
 
 def answer_text(tokenizer: Any, generated_ids: Sequence[int] | torch.Tensor) -> str:
@@ -148,9 +148,9 @@ def _spellings(title: str) -> set[str]:
     return {s for s in spellings if re.search(r"\w", s)}
 
 
-def _verdict(found: Iterable[Items], reason: Literal["exact", "contained"]) -> Match:
+def _verdict(mentions: Iterable[Items], reason: Literal["exact", "contained"]) -> Match:
     """Of one item, if exactly one remains: "Dracula" beside "Dracula (1931)" means that one."""
-    groups = set(found)
+    groups = set(mentions)
     certain = frozenset[int]().union(*(g for g in groups if len(g) == 1))
     named = certain.union(*(g for g in groups if certain.isdisjoint(g)))
     if len(named) == 1:

@@ -21,7 +21,7 @@ class StepBar(TrainerCallback):
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[status]}"),
             console=console,
             disable=not console.is_terminal,
         )
@@ -39,7 +39,7 @@ class StepBar(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A stage, or the training of the retriever."""
         name = Path(args.output_dir).name
-        self.task = self.bars.add_task(name, total=state.max_steps, completed=state.global_step, told="")
+        self.task = self.bars.add_task(name, total=state.max_steps, completed=state.global_step, status="")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bars.update(self.task, completed=state.global_step)
@@ -48,4 +48,4 @@ class StepBar(TrainerCallback):
         """The loss since the last log."""
         loss = (kwargs.get("logs") or {}).get("loss")
         if loss is not None:
-            self.bars.update(self.task, told=f"loss {float(loss):.3f}")
+            self.bars.update(self.task, status=f"loss {float(loss):.3f}")

@@ -70,8 +70,8 @@ def score_candidates(
     for group in groups([piece.length for piece in pieces], max_tokens):
         batch = [pieces[i] for i in group]
         logps = score(model, batch, pad_token_id, **vectors_of(of_prompt, [piece.row for piece in batch]))
-        for piece, found in zip(batch, logps, strict=True):
-            scores[piece.row, piece.first : piece.first + len(piece.answers)] = found.cpu()
+        for piece, piece_logps in zip(batch, logps, strict=True):
+            scores[piece.row, piece.first : piece.first + len(piece.answers)] = piece_logps.cpu()
     return scores
 
 
@@ -271,14 +271,14 @@ def _catalogue_logps(
         logits = first
         if len(tokens):
             rows = (len(ids), len(tokens))
-            found = model(
+            output = model(
                 input_ids=tokens.expand(rows),
                 attention_mask=_additive(model, _sight(mask, visible.expand(*rows, -1))[:, width:]),
                 position_ids=_positions(mask, depths.expand(rows))[:, width:],
                 use_cache=True,
                 **{cache_name(model): cache},
             )
-            logits = torch.cat([first, found.logits], dim=1)
+            logits = torch.cat([first, output.logits], dim=1)
             cache.crop(-len(tokens))
         scores.index_add_(1, owner, _logps(logits, source, target))
     return scores

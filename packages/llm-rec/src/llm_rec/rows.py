@@ -50,8 +50,8 @@ def training_examples(
 
     Candidates are those of the data where its training rows have a column `candidates` (as S-DPO's files do);
     otherwise `size - 1` negatives are drawn for each row and each pass by numbers that depend on seed, pass, user and
-    position, never on the target: S-DPO's code seeds them with the target's id, so that a target always brings the
-    same negatives (`papers.md` 4f.2).
+    position, never on the target: the code of S-DPO (arXiv 2406.09215) seeds them with the target's id, so that a
+    target always brings the same negatives.
 
     Args:
         splits: the data.

@@ -81,9 +81,9 @@ class AnswerTrainer(Trainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The loss of one micro-batch; the mean over its answer tokens."""
-        found = label_logps(model, inputs["labels"], **self.model_inputs(inputs))
-        loss = -found.logps.mean()
-        return (loss, {"logps": found.logps.detach()}) if return_outputs else loss
+        predictions = label_logps(model, inputs["labels"], **self.model_inputs(inputs))
+        loss = -predictions.logps.mean()
+        return (loss, {"logps": predictions.logps.detach()}) if return_outputs else loss
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """One micro-batch, backward pass included. Under autocast PEFT brings each activation to float32 for its

@@ -127,10 +127,10 @@ def _is_fused(function: Any) -> bool:
 def pad_token_id(tokenizer: Any, args: DPOConfig) -> int:
     """The pad token as `DPOTrainer` chooses it: `args.pad_token`, the tokenizer's, or its EOS."""
     token = args.pad_token or tokenizer.pad_token or tokenizer.eos_token
-    found = tokenizer.get_vocab().get(token)
-    if found is None:
+    pad_id = tokenizer.get_vocab().get(token)
+    if pad_id is None:
         raise ValueError(f"the pad token {token!r} is not in the tokenizer's vocabulary: set pad_token to one that is")
-    return int(found)
+    return int(pad_id)
 
 
 def keep_columns(trainer: Any, names: list[str]) -> None:
@@ -186,9 +186,9 @@ def reference_fingerprint(trainer: Any, model: Any) -> str:
     """Of the reference's weights; where they may lie in shards by now, TRL's hash from before, the first process's."""
     if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
         return fingerprints.reference_fingerprint(trainer.accelerator.unwrap_model(model))
-    told = [trainer._precompute_model_hash]
-    broadcast_object_list(told, from_process=0)
-    return str(told[0])
+    shared = [trainer._precompute_model_hash]
+    broadcast_object_list(shared, from_process=0)
+    return str(shared[0])
 
 
 def reference_engine(trainer: Any) -> Any:

@@ -56,11 +56,11 @@ def _path(args: Any, name: str, belongs: dict[str, Any]) -> Path:
 
 def _read(path: Path, belongs: dict[str, Any]) -> Dataset:
     table = pq.read_table(path)
-    told = json.loads((table.schema.metadata or {}).get(_KEY, b"{}"))
+    kept_for = json.loads((table.schema.metadata or {}).get(_KEY, b"{}"))
     for what, value in belongs.items():
-        if told.get(what) != value:
+        if kept_for.get(what) != value:
             raise ValueError(
-                f"{path} holds reference log-probs of another {what} ({told.get(what)!r}, here {value!r}): name "
+                f"{path} holds reference log-probs of another {what} ({kept_for.get(what)!r}, here {value!r}): name "
                 "another file, or delete it to compute them anew"
             )
     return Dataset(table.replace_schema_metadata(None))

@@ -112,24 +112,24 @@ def score_answers(model: torch.nn.Module, batch: Mapping[str, Tensor], *, statis
         inputs = packed_inputs(model, batch)
     else:
         inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-    found = label_logps(model, batch["labels"], **inputs)
-    slots = batch["slots"][found.rows, found.columns]
+    predictions = label_logps(model, batch["labels"], **inputs)
+    slots = batch["slots"][predictions.rows, predictions.columns]
     shape = batch["answer_mask"].shape
-    sums = torch.zeros(shape.numel(), device=slots.device).index_add(0, slots, found.logps)
+    sums = torch.zeros(shape.numel(), device=slots.device).index_add(0, slots, predictions.logps)
     counts = torch.bincount(slots, minlength=shape.numel())
-    told = {}
+    token_statistics = {}
     if statistics:
-        labels = batch["labels"][found.rows, found.columns]
-        told = _token_statistics(found, labels, slots % shape[1] == 0)
-    return AnswerScores(sums.view(shape), counts.view(shape), told)
+        labels = batch["labels"][predictions.rows, predictions.columns]
+        token_statistics = _token_statistics(predictions, labels, slots % shape[1] == 0)
+    return AnswerScores(sums.view(shape), counts.view(shape), token_statistics)
 
 
 @torch.no_grad()
-def _token_statistics(found: LabelLogps, labels: Tensor, of_chosen: Tensor) -> dict[str, Tensor]:
+def _token_statistics(predictions: LabelLogps, labels: Tensor, of_chosen: Tensor) -> dict[str, Tensor]:
     """In chunks that stay in the processor's cache: on a CPU the copies would cost more than the arithmetic."""
     entropy, mean, top1 = [], [], []
     for logits, logps, label in zip(
-        *(torch.split(part, _CHUNK) for part in (found.logits, found.logps, labels)), strict=True
+        *(torch.split(part, _CHUNK) for part in (predictions.logits, predictions.logps, labels)), strict=True
     ):
         values = logits.float()
         log_total = values.gather(1, label[:, None]) - logps[:, None]

@@ -311,7 +311,7 @@ class PreferenceTrainer(_trl.DPOTrainer):
         margins = (chosen[:, None] - rejected)[mask]
         above = chosen[:, None] > rejected
         weights = plan.weights * share * len(chosen)
-        told = {
+        values = {
             "rewards/chosen": chosen,
             "rewards/rejected": rejected[mask],
             "rewards/margins": margins,
@@ -327,12 +327,12 @@ class PreferenceTrainer(_trl.DPOTrainer):
             **scores.statistics,
         }
         if self.objective.needs_reference:
-            told["margin/gap"] = logps.log_ratio_gaps()[mask]
+            values["margin/gap"] = logps.log_ratio_gaps()[mask]
         if mode == "train":
             self.example_weights.update(zip(inputs["row"].tolist(), weights.tolist(), strict=True))
             if "flipped" in inputs:
-                told |= {"weights/flipped": weights[inputs["flipped"]], "weights/clean": weights[~inputs["flipped"]]}
-        _trl.log_metrics(self, mode, told, inputs)
+                values |= {"weights/flipped": weights[inputs["flipped"]], "weights/clean": weights[~inputs["flipped"]]}
+        _trl.log_metrics(self, mode, values, inputs)
 
 
 class AlphaDPOTrainer(PreferenceTrainer):

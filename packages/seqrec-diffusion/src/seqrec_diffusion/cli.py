@@ -37,7 +37,7 @@ app = typer.Typer(
 class TrainConfig(ProtocolConfig):
     """One recommender, trained."""
 
-    method: Literal["dreamrec", "preferdiff"] = option("Which one.", panel=RUN, default="dreamrec")
+    method: Literal["dreamrec", "preferdiff"] = option("The method to train.", panel=RUN, default="dreamrec")
     preset: str | None = option(
         "Settings of the paper or of a machine by name; see `predilect dreamrec presets`.", panel=RUN, default=None
     )
@@ -73,7 +73,9 @@ class EvaluateConfig(ProtocolConfig):
         default=None,
     )
     test_rows: int | None = option("Rank this many rows, drawn at random; none: all.", panel=PROTOCOL, default=None)
-    sampler: Literal["ddpm", "ddim", "dpm-solver++"] | None = option("Sampler.", panel=SAMPLING, default=None)
+    sampler: Literal["ddpm", "ddim", "dpm-solver++"] | None = option(
+        "How items are generated from noise; several to compare them.", panel=SAMPLING, default=None
+    )
     steps: tuple[int, ...] = option("Its steps; several to compare them.", panel=SAMPLING, default=())
     guidance: tuple[float, ...] = option("w, at least 0; several to compare them.", panel=SAMPLING, default=())
     draws: int | None = option("Oracle items that are averaged.", panel=SAMPLING, default=None)
@@ -119,9 +121,9 @@ def train(config: TrainConfig) -> None:
         if not state.is_main_process:
             return
         shutil.rmtree(folder / "fit", ignore_errors=True)
-        found = (_sampling(recommender), _measure(recommender, splits, "test", config))
-        _save(*found, folder / "evaluation")
-    _print(console, [found])
+        measured = (_sampling(recommender), _measure(recommender, splits, "test", config))
+        _save(*measured, folder / "evaluation")
+    _print(console, [measured])
     console.print(f"model and results: {folder}")
 
 
@@ -146,7 +148,7 @@ def evaluate(config: EvaluateConfig) -> None:
     require_same_catalogue(recommender.catalogue, splits.catalogue)
     points: Points = []
     for sampling in samplings:
-        with console.status(f"{recommender.name} ranks the {part} rows {_told(sampling)}"):
+        with console.status(f"{recommender.name} ranks the {part} rows {_described(sampling)}"):
             recommender.set_sampling(**sampling)
             points.append((_sampling(recommender), _measure(recommender, splits, part, config)))
     _print(console, points)
@@ -178,9 +180,9 @@ def sample(
     recommender.set_sampling(draws=1, **{name: value for name, value in given.items() if value is not None})
     similarity, first = recommender.config.similarity, recommender.config.sampling_seed
     oracles = oracle_draws(recommender, torch.tensor([history]), draws)[:, 0]
-    found = recommender.model.nearest(oracles.to(recommender.model.device), k, similarity=similarity)
+    best = recommender.model.nearest(oracles.to(recommender.model.device), k, similarity=similarity)
     drawn = []
-    for seed, (scores, ids) in enumerate(zip(*(part.tolist() for part in found), strict=True), start=first):
+    for seed, (scores, ids) in enumerate(zip(*(part.tolist() for part in best), strict=True), start=first):
         nearest = [
             {"item_id": i, "title": catalogue.title(i), "score": score} for i, score in zip(ids, scores, strict=True)
         ]
@@ -258,10 +260,10 @@ def _samplings(recommender: Any, config: EvaluateConfig) -> list[dict[str, Any]]
     for name, values in grid.items():
         if len(set(values)) < len(values):
             raise ValueError(f"{name} must be distinct (got {', '.join(map(str, values))})")
-    found = [fixed | dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    for sampling in found:
+    samplings = [fixed | dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    for sampling in samplings:
         recommender.set_sampling(**sampling)
-    return found
+    return samplings
 
 
 def _sampling(recommender: Any) -> dict[str, Any]:
@@ -305,8 +307,8 @@ def _keep(points: Points, folder: Path) -> None:
     for sampling, evaluation in points:
         _save(sampling, evaluation, folder / f"steps-{sampling['steps']}-guidance-{sampling['guidance']:g}")
     setting = points[0][1].setting
-    found = [{"sampling": sampling, "results": evaluation.results} for sampling, evaluation in points]
-    write_json(folder / "sweep.json", {"setting": setting, "points": found})
+    results = [{"sampling": sampling, "results": evaluation.results} for sampling, evaluation in points]
+    write_json(folder / "sweep.json", {"setting": setting, "points": results})
 
 
 def _plot(points: Points, recommender: Any, splits: SequenceSplits, part: str, config: EvaluateConfig) -> None:
@@ -321,18 +323,18 @@ def _plot(points: Points, recommender: Any, splits: SequenceSplits, part: str, c
     folder: Any = config.output_dir
     best, _ = max(points, key=lambda point: point[1].results["ndcg@10"])
     if best:
-        plot_sweep([{"sampling": how, "results": found.results} for how, found in points], folder, part=part)
+        plot_sweep([{"sampling": how, "results": evaluation.results} for how, evaluation in points], folder, part=part)
     if best and config.map_users:
         recommender.set_sampling(steps=best["steps"], guidance=best["guidance"])
         plot_map(recommender, splits, folder / "map.png", part=part, users=config.map_users, seed=config.seed)
 
 
-def _told(sampling: Mapping[str, Any]) -> str:
+def _described(sampling: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in sampling.items())
 
 
 def _print(console: Any, points: Points) -> None:
-    """One row a sampling, the best in bold; what all share is told below."""
+    """One row a sampling, the best in bold; what all share is named below."""
     from rich.table import Table
 
     metrics = ("ndcg@10", "hr@10", "ndcg@20", "hr@20")
@@ -342,14 +344,16 @@ def _print(console: Any, points: Points) -> None:
     for column in (*varied, metrics[0], "95 % interval", *metrics[1:]):
         table.add_column(column, justify="right")
     best = max(evaluation.results[metrics[0]] for _, evaluation in points)
-    for sampling, found in points:
-        first, *others = (f"{found.results[name]:.4f}" for name in metrics)
-        low, high = (found.results[f"{metrics[0]}_{end}"] for end in ("low", "high"))
-        style = "bold" if varied and found.results[metrics[0]] == best else None
+    for sampling, ranked in points:
+        first, *others = (f"{ranked.results[name]:.4f}" for name in metrics)
+        low, high = (ranked.results[f"{metrics[0]}_{end}"] for end in ("low", "high"))
+        style = "bold" if varied and ranked.results[metrics[0]] == best else None
         how = (f"{sampling[name]:g}" for name in varied)
         table.add_row(*how, first, f"{low:.4f} to {high:.4f}", *others, style=style)
     shared = {name: value for name, value in points[0][0].items() if name not in varied}
-    table.caption = f"{evaluation.results['rows']:,} rows of {evaluation.results['users']:,} users\n{_told(shared)}"
+    table.caption = (
+        f"{evaluation.results['rows']:,} rows of {evaluation.results['users']:,} users\n{_described(shared)}"
+    )
     console.print(table)
 
 
@@ -363,8 +367,8 @@ def _print_draws(took: list[dict[str, Any]], drawn: list[dict[str, Any]], simila
         table.add_column(column, justify=side)  # type: ignore[arg-type]
     for number, draw in enumerate(drawn, start=1):
         for place, item in enumerate(draw["nearest"], start=1):
-            told = str(number) if place == 1 else ""
-            table.add_row(told, str(place), Text(item["title"]), f"{item['score']:.3f}")
+            shown = str(number) if place == 1 else ""
+            table.add_row(shown, str(place), Text(item["title"]), f"{item['score']:.3f}")
         table.add_section()
     console = Console()
     console.print(Text("after " + ", ".join(item["title"] for item in took)))

@@ -193,8 +193,8 @@ class DreamRecModel(PreTrainedModel):
         for start in range(1, self.config.num_items + 1, chunk_size):
             rows = self.encoder.item_embeddings[start : start + chunk_size]
             scores = self._similar(oracle, self._as_targets(rows), sampling)
-            found = top_items(scores, k)
-            best, ids = torch.cat((best, scores.gather(1, found - 1)), 1), torch.cat((ids, found + start - 1), 1)
+            nearest = top_items(scores, k)
+            best, ids = torch.cat((best, scores.gather(1, nearest - 1)), 1), torch.cat((ids, nearest + start - 1), 1)
             best, order = best.sort(dim=1, descending=True, stable=True)
             best, ids = best[:, :k], ids.gather(1, order[:, :k])
         return best, ids

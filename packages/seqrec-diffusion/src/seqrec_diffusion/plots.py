@@ -125,13 +125,13 @@ def oracle_draws(recommender: DreamRec, histories: Tensor, draws: int) -> Tensor
     before = recommender.config
     first = before.sampling_seed
     try:
-        found = [
+        coordinates = [
             recommender.set_sampling(draws=1, sampling_seed=seed).oracle_embeddings(histories)
             for seed in range(first, first + draws)
         ]
     finally:
         recommender.config = before
-    return torch.stack(found)
+    return torch.stack(coordinates)
 
 
 def principal_plane(vectors: Tensor) -> tuple[Tensor, Tensor, list[float]]:

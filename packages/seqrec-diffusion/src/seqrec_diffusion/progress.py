@@ -21,12 +21,12 @@ class EpochLines(TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The line."""
-        told, reached = self.logged, self.logged["eval_ndcg@10"]
+        logs, reached = self.logged, self.logged["eval_ndcg@10"]
         best = state.best_metric is None or reached > state.best_metric
         items = ", ".join(
-            f"{name} {told[f'eval_items_{name}']:.3f}" for name in ("variance", "effective_rank", "margin")
+            f"{name} {logs[f'eval_items_{name}']:.3f}" for name in ("variance", "effective_rank", "margin")
         )
         line = (
-            f"epoch {state.epoch:.0f}: loss {told['loss']:.4f}, validation ndcg@10 {reached:.4f}{'*' if best else ''}"
+            f"epoch {state.epoch:.0f}: loss {logs['loss']:.4f}, validation ndcg@10 {reached:.4f}{'*' if best else ''}"
         )
         self.console.print(f"{line}; items: {items}", highlight=False, soft_wrap=True)

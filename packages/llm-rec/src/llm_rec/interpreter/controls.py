@@ -112,8 +112,8 @@ class LinearProbe:
     def _loss(self, inputs: Tensor, answers: Tensor) -> Tensor:
         logps = F.linear(inputs, self._weight, self._bias).log_softmax(dim=1)
         there = answers > 0
-        found = logps.gather(1, (answers - 1).clamp(min=0)) * there
-        return -(found.sum(dim=1) / there.sum(dim=1)).mean()
+        answer_logps = logps.gather(1, (answers - 1).clamp(min=0)) * there
+        return -(answer_logps.sum(dim=1) / there.sum(dim=1)).mean()
 
 
 def _padded(answers: Sequence[Sequence[int]]) -> Tensor:

@@ -49,9 +49,9 @@ class InterpreterEvaluation:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         results = {name: None if value != value else value for name, value in self.results.items()}
-        told = {"system": self.system, "setting": self.setting, "results": results}
+        summary = {"system": self.system, "setting": self.setting, "results": results}
         pq.write_table(self.rows.with_format("arrow")[:], folder / "rows.parquet")
-        (folder / "evaluation.json").write_text(json.dumps(told, indent=2) + "\n")
+        (folder / "evaluation.json").write_text(json.dumps(summary, indent=2) + "\n")
 
 
 def evaluate(
@@ -101,11 +101,11 @@ def evaluate(
     if not cases:
         raise ValueError(f"the part {part!r} has no rows for {task}")
     setting = {"task": task, "part": part, "max_rows": max_rows, "seed": seed, **splits.protocol}
-    found = {}
+    evaluations = {}
     for system in dict.fromkeys(systems):
         texts = _texts(system, interpreter, splits, cases, task, probe or LinearProbe(seed=seed), seed)
-        found[system] = _evaluated(system, setting, interpreter, cases, texts, bootstrap, seed)
-    return found
+        evaluations[system] = _evaluated(system, setting, interpreter, cases, texts, bootstrap, seed)
+    return evaluations
 
 
 def _texts(

@@ -33,14 +33,14 @@ def recovery_row(history: Sequence[int], reading: Reading) -> dict[str, float]:
         raise ValueError("an empty history has nothing to recover: leave such rows out")
     place = {item: number for number, item in enumerate(dict.fromkeys(history))}
     named = list(dict.fromkeys(reading.items))
-    found = [place[item] for item in named if item in place]
+    recovered = [place[item] for item in named if item in place]
     return {
-        "recovered": float(len(found)),
-        "recovered_share": len(found) / len(place),
+        "recovered": float(len(recovered)),
+        "recovered_share": len(recovered) / len(place),
         "named": float(len(named)),
-        "hallucinated": (len(named) - len(found)) / len(named) if named else math.nan,
+        "hallucinated": (len(named) - len(recovered)) / len(named) if named else math.nan,
         "unknown": reading.unknown / reading.entries if reading.entries else math.nan,
-        "order": kendall_tau(found),
+        "order": kendall_tau(recovered),
         "exact": float(named == list(place) and not reading.unknown),
     }
 
@@ -85,8 +85,8 @@ def summary(
             results[f"{name}_rows"] = int(there.sum())
         results[name] = float(values[there].mean()) if there.any() else math.nan
         if resamples and (there.all() or len(np.unique(users[there])) > 1):
-            found = bootstrap_interval(values[there], groups=users[there], resamples=resamples, seed=seed)
-            results |= {f"{name}_low": found.low, f"{name}_high": found.high}
+            interval = bootstrap_interval(values[there], groups=users[there], resamples=resamples, seed=seed)
+            results |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
     return results
 
 

@@ -113,16 +113,18 @@ class VectorSource:
         for name in ("config.json", "model.safetensors"):
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"no {name} in {folder}: it is incomplete, save the interpreter again")
-        found = json.loads((folder / "config.json").read_text()).get("model_type")
+        model_type = json.loads((folder / "config.json").read_text()).get("model_type")
         kinds = {kind.config_class.model_type: kind for kind in _kinds(SequentialModel)}
-        if found not in kinds:
-            raise ValueError(f"{folder} holds a {found!r}: import the SequentialModel of that type before loading")
+        if model_type not in kinds:
+            raise ValueError(
+                f"{folder} holds a {model_type!r}: import the SequentialModel of that type before loading"
+            )
         with quiet():
-            return cls(kinds[found].from_pretrained(folder))
+            return cls(kinds[model_type].from_pretrained(folder))
 
 
 def _kinds(kind: type[Any]) -> list[type[Any]]:
-    return [found for below in kind.__subclasses__() for found in (below, *_kinds(below))]
+    return [descendant for below in kind.__subclasses__() for descendant in (below, *_kinds(below))]
 
 
 class Scale(NamedTuple):
@@ -156,8 +158,8 @@ def load_scales(path: Path, *, width: int) -> dict[str, Scale]:
     Raises:
         ValueError: vectors of another width.
     """
-    found = load_file(path)
-    scales = {s: Scale(found[f"{s}.mean"], found[f"{s}.std"]) for s in {key.partition(".")[0] for key in found}}
+    tensors = load_file(path)
+    scales = {s: Scale(tensors[f"{s}.mean"], tensors[f"{s}.std"]) for s in {key.partition(".")[0] for key in tensors}}
     for space, scale in scales.items():
         if scale.mean.shape != (width,) or scale.std.shape != (width,):
             raise ValueError(f"{path} holds the scale of another space {space!r}: its width is not {width}")

@@ -74,18 +74,18 @@ def require_same_catalogue(fitted: Catalogue, data: Catalogue) -> None:
     if fitted.raw_ids == data.raw_ids:
         return
     ours, theirs = set(fitted.raw_ids), set(data.raw_ids)
-    told = []
+    differences = []
     for items, catalogue, where in (
         (ours - theirs, fitted, "the data lacks"),
         (theirs - ours, data, "only the data has"),
     ):
         if items:
             first = next(i for i, raw in enumerate(catalogue.raw_ids, start=1) if raw in items)
-            told.append(f"{where} {len(items):,} items, such as {catalogue.title(first)!r}")
-    told = told or ["both have the same items in another order"]
+            differences.append(f"{where} {len(items):,} items, such as {catalogue.title(first)!r}")
+    differences = differences or ["both have the same items in another order"]
     raise ValueError(
         f"the recommender was fitted on {len(fitted):,} items and the prepared data has {len(data):,}: "
-        f"{'; '.join(told)}. Give the data and the options (--data, --k-core) that it was fitted with"
+        f"{'; '.join(differences)}. Give the data and the options (--data, --k-core) that it was fitted with"
     )
 
 

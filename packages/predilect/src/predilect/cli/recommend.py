@@ -26,11 +26,15 @@ def recommend(
 
     recommender = Recommender.from_pretrained(folder)
     history = recommender.catalogue.resolve(items)
-    found = recommender.recommend(history, k, exclude_history=exclude_history)
+    recommendations = recommender.recommend(history, k, exclude_history=exclude_history)
     took = [{"item_id": i, "title": recommender.catalogue.title(i)} for i in history]
     if as_json:
-        told = {"recommender": recommender.name, "history": took, "recommendations": [r._asdict() for r in found]}
-        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        answer = {
+            "recommender": recommender.name,
+            "history": took,
+            "recommendations": [r._asdict() for r in recommendations],
+        }
+        typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
         return
     from rich.console import Console
     from rich.table import Table
@@ -39,7 +43,7 @@ def recommend(
     table = Table(title=f"{recommender.name} recommends", title_style="bold", header_style="bold")
     for column in ("", "title", "categories", "score"):
         table.add_column(column, justify="right" if column in ("", "score") else "left")
-    for place, r in enumerate(found, start=1):
+    for place, r in enumerate(recommendations, start=1):
         categories = ", ".join(recommender.catalogue.categories[r.item_id - 1])
         table.add_row(str(place), Text(r.title), Text(categories, style="dim"), f"{r.score:.3f}")
     console = Console()

@@ -25,8 +25,8 @@ class Commands(TyperGroup):
     def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
         if (built_in := super().get_command(ctx, cmd_name)) is not None:
             return built_in
-        found = [e for e in entry_points(group=PLUGINS) if e.name == cmd_name]
-        return _load(found[0]) if found else None
+        commands = [e for e in entry_points(group=PLUGINS) if e.name == cmd_name]
+        return _load(commands[0]) if commands else None
 
     def format_help(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
         super(TyperGroup, self).format_help(ctx, formatter)  # plain: the import of rich's help alone takes 0.25 s

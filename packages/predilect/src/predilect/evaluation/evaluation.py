@@ -56,8 +56,8 @@ class Evaluation:
         """Write `evaluation.json` and `rows.parquet` into `folder`."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        told = {"recommender": self.recommender, "setting": self.setting, "results": self.results}
-        (folder / _JSON).write_text(json.dumps(told, indent=2) + "\n")
+        summary = {"recommender": self.recommender, "setting": self.setting, "results": self.results}
+        (folder / _JSON).write_text(json.dumps(summary, indent=2) + "\n")
         pq.write_table(self.rows.with_format("arrow")[:], folder / _ROWS)
 
     @classmethod
@@ -71,8 +71,10 @@ class Evaluation:
         for name in (_JSON, _ROWS):
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"{folder} is not a saved evaluation: it has no {name}")
-        told = json.loads((folder / _JSON).read_text())
-        return cls(told["recommender"], told["setting"], told["results"], Dataset(pq.read_table(folder / _ROWS)))
+        summary = json.loads((folder / _JSON).read_text())
+        return cls(
+            summary["recommender"], summary["setting"], summary["results"], Dataset(pq.read_table(folder / _ROWS))
+        )
 
 
 def evaluate(

@@ -31,12 +31,12 @@ class TerminalProgress(Observer):
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[status]}"),
             console=console,
             transient=True,
             disable=not console.is_terminal,
         )
-        self.total = self.bars.add_task("data", total=None, told="reading")
+        self.total = self.bars.add_task("data", total=None, status="reading")
         self.model: Any = None
 
     def __enter__(self) -> Self:
@@ -50,26 +50,26 @@ class TerminalProgress(Observer):
 
     def prepared(self, splits: SequenceSplits, models: list[str]) -> None:
         self.console.print(splits.describe())
-        self.bars.update(self.total, description="all models", total=len(models), completed=0, told="")
+        self.bars.update(self.total, description="all models", total=len(models), completed=0, status="")
 
     def started(self, model: str, *, resumed: bool) -> None:
         self._drop()
-        told = "continues from its checkpoint" if resumed else "fitting"
-        self.model = self.bars.add_task(model, total=None, told=told)
+        status = "continues from its checkpoint" if resumed else "fitting"
+        self.model = self.bars.add_task(model, total=None, status=status)
         if resumed:
             self.console.print(f"{model} continues where it was interrupted", highlight=False)
 
     def epoch(self, model: str, record: dict[str, Any]) -> None:
         done, planned = record["epoch"], record["epochs"]
         left = duration(record["seconds"] / done * (planned - done))
-        told = f"validation {HEADLINE} {record[HEADLINE]:.4f}, at most {left} left"
-        self.bars.update(self.model, total=round(planned), completed=round(done), told=told)
+        status = f"validation {HEADLINE} {record[HEADLINE]:.4f}, at most {left} left"
+        self.bars.update(self.model, total=round(planned), completed=round(done), status=status)
 
     def step(self, model: str, done: int, planned: int) -> None:
-        self.bars.update(self.model, total=planned, completed=done, told="fine-tuning")
+        self.bars.update(self.model, total=planned, completed=done, status="fine-tuning")
 
     def ranking(self, model: str) -> None:
-        self.bars.update(self.model, total=None, told="ranking the test rows")
+        self.bars.update(self.model, total=None, status="ranking the test rows")
 
     def finished(self, result: ModelResult, *, reused: bool) -> None:
         self._drop()

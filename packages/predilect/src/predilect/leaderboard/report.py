@@ -84,7 +84,7 @@ def finding(board: Leaderboard) -> str:
     if best is None:
         return "Every model failed; the table gives the reasons."
     m = best.metrics
-    told = (
+    sentence = (
         f"For {m['hr@10']:.1%} of the {m['rows']:,} test rows the item that was taken next is among its first ten "
         f"({HEADLINE} {number(m[HEADLINE])}, 95 % interval {number(m[f'{HEADLINE}_low'])} to "
         f"{number(m[f'{HEADLINE}_high'])})."
@@ -92,17 +92,17 @@ def finding(board: Leaderboard) -> str:
     pairs = [(other.name, board.compared(best.name, other.name)) for other in board.ranked[1:]]
     close = [name for name, c in pairs if c is not None and not c.is_significant]
     if close:
-        return f"{told} Its difference to {_join(close)} is within the noise."
-    return f"{told} Its lead over every other model is larger than the noise." if pairs else told
+        return f"{sentence} Its difference to {_join(close)} is within the noise."
+    return f"{sentence} Its lead over every other model is larger than the noise." if pairs else sentence
 
 
 def sampled(board: Leaderboard) -> str:
     """Which models ranked some of the rows only, in words; empty where none did."""
-    told = [f"{m.name} ranked {m.metrics['rows']:,}" for m in board.sampled]
-    if not told:
+    counts = [f"{m.name} ranked {m.metrics['rows']:,}" for m in board.sampled]
+    if not counts:
         return ""
     return (
-        f"{_join(told)} of the {board.num_rows:,} test rows, drawn at random; comparisons are on the rows that both "
+        f"{_join(counts)} of the {board.num_rows:,} test rows, drawn at random; comparisons are on the rows that both "
         "models ranked."
     )
 

@@ -415,9 +415,9 @@ def _read_config(folder: Path) -> SoftTokenConfig:
     for name in (_CONFIG, _WEIGHTS):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} is not a complete SoftTokenCausalLM folder: it has no {name}")
-    found = json.loads((folder / _CONFIG).read_text()).get("model_type")
-    if found != SoftTokenConfig.model_type:
-        raise ValueError(f"{folder} holds a {found!r}, not a {SoftTokenConfig.model_type!r}")
+    model_type = json.loads((folder / _CONFIG).read_text()).get("model_type")
+    if model_type != SoftTokenConfig.model_type:
+        raise ValueError(f"{folder} holds a {model_type!r}, not a {SoftTokenConfig.model_type!r}")
     config: SoftTokenConfig = SoftTokenConfig.from_pretrained(folder)
     return config
 

@@ -194,9 +194,9 @@ def completion_logps(
     """
     check_packable(model)
     labels, shape = batch["labels"], batch["completion_mask"].shape
-    found = label_logps(model, labels, **packed_inputs(model, batch), **inputs)
-    slots = found.rows * shape[1] + batch["segment_ids"][found.rows, found.columns] - 1
-    sums = torch.zeros(shape.numel(), device=labels.device).index_add(0, slots, found.logps)
+    predictions = label_logps(model, labels, **packed_inputs(model, batch), **inputs)
+    slots = predictions.rows * shape[1] + batch["segment_ids"][predictions.rows, predictions.columns] - 1
+    sums = torch.zeros(shape.numel(), device=labels.device).index_add(0, slots, predictions.logps)
     counts = torch.bincount(slots, minlength=shape.numel())
     return sums.view(shape), counts.view(shape)
 

@@ -52,8 +52,8 @@ class _Tree:
         """The child of `node` by `token`, or -1."""
         key = node * self.base + token
         place = int(np.searchsorted(self.keys, key))
-        found = node >= 0 and 0 <= token < self.base and place < len(self.keys) and self.keys[place] == key
-        return place + 1 if found else _NONE
+        exists = node >= 0 and 0 <= token < self.base and place < len(self.keys) and self.keys[place] == key
+        return place + 1 if exists else _NONE
 
     def children(self, node: int) -> np.ndarray:
         """Tokens that may follow `node`."""
@@ -269,10 +269,10 @@ class TrieLogitsProcessor(LogitsProcessor):
         inside = nodes.clamp(min=0)
         wanted = inside * self._base + tokens
         place = torch.searchsorted(keys, wanted)
-        found = (nodes != _NONE) & (tokens < self._base) & (keys[place.clamp(max=len(keys) - 1)] == wanted)
+        exists = (nodes != _NONE) & (tokens < self._base) & (keys[place.clamp(max=len(keys) - 1)] == wanted)
         finished = (nodes != _NONE) & (first[inside] == first[inside + 1])
         stays = finished & ((tokens == self._eos) | (tokens == self._pad))
-        return torch.where(stays, nodes, torch.where(found, place + 1, _NONE))
+        return torch.where(stays, nodes, torch.where(exists, place + 1, _NONE))
 
 
 def _some(values: Sequence[int], limit: int = 5) -> str:

@@ -162,16 +162,16 @@ def _summarise(
     first = next(iter(accuracies))
     rows = []
     for name, own in by_name.items():
-        told = [read_json(run.folder / METRICS_FILE) for run in own]
+        finished = [read_json(run.folder / METRICS_FILE) for run in own]
         row: dict[str, Any] = {"name": name, "method": own[0].method, "seeds": [run.training.seed for run in own]}
         row |= with_interval("accuracy", accuracies[name])
-        row["accuracy_per_seed"] = [metrics["test/accuracy"] for metrics in told]
+        row["accuracy_per_seed"] = [metrics["test/accuracy"] for metrics in finished]
         if name != first:
             row["against_first"] = paired_bootstrap(accuracies[name], accuracies[first])._asdict()
         for key in ("margin", "length_bias", "accuracy_chosen_shorter", "accuracy_mean_logp", "kl"):
-            row[key] = _mean([metrics.get(f"test/{key}") for metrics in told])
-        row["flipped_auc"] = _mean([metrics.get("flipped_auc") for metrics in told])
-        row["train_seconds"] = _mean([metrics["train_seconds"] for metrics in told])
+            row[key] = _mean([metrics.get(f"test/{key}") for metrics in finished])
+        row["flipped_auc"] = _mean([metrics.get("flipped_auc") for metrics in finished])
+        row["train_seconds"] = _mean([metrics["train_seconds"] for metrics in finished])
         rows.append(row)
     return {
         "command": command,
@@ -222,11 +222,11 @@ def _cells(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     cells = []
     for row in rows:
         against = row.get("against_first")
-        told = (
+        difference = (
             "" if against is None else f"{against['difference']:+.3f} [{against['low']:+.3f}, {against['high']:+.3f}]"
         )
         accuracy = f"{row['accuracy']:.3f} [{row['accuracy_low']:.3f}, {row['accuracy_high']:.3f}]"
-        cells.append([row["name"], accuracy, told, *(_cell(row[key], key) for key in shown)])
+        cells.append([row["name"], accuracy, difference, *(_cell(row[key], key) for key in shown)])
     return heads, cells
 
 
@@ -289,12 +289,12 @@ def _weights(runs: Sequence[Run], task: Task) -> dict[str, tuple[list[float], li
     """Weights of clean and flipped examples, of the methods that weigh."""
     if "flipped" not in task.train.column_names:
         return {}
-    found = {}
+    per_run = {}
     for run in runs:
         weights = read_weights(run.folder)
         if any(abs(weight - 1) > 1e-6 for weight in weights.values()):
             parts: tuple[list[float], list[float]] = ([], [])
             for row, weight in weights.items():
                 parts[task.train["flipped"][row]].append(weight)
-            found[run.name] = parts
-    return found
+            per_run[run.name] = parts
+    return per_run

@@ -67,8 +67,8 @@ def evaluate_model(options: EvaluateOptions) -> tuple[dict[str, float | None], l
     for name, judge in load_judges(options.judge, options.reward_model):
         won = win_rate(judge, asked["prompt"], texts, others, seed=options.seed)
         metrics |= {f"{name}/{key}": value for key, value in won.items()}
-    told = zip(asked["prompt"], texts, others, strict=True)
-    return metrics, [{"prompt": p, "answer": a, options.against: o} for p, a, o in told]
+    answered = zip(asked["prompt"], texts, others, strict=True)
+    return metrics, [{"prompt": p, "answer": a, options.against: o} for p, a, o in answered]
 
 
 def _answer_text(answer: Answer) -> str:

@@ -185,8 +185,8 @@ def train_method(
     if options.flip_rate:
         metrics["flipped_auc"] = flipped_auc(weights.values, task.train["flipped"])
     if rows is not None and before is not None:
-        found = _measure(trainer, rows, before, task.start, options, model)
-        metrics |= {f"test/{key}": value for key, value in found.items()}
+        measured = _measure(trainer, rows, before, task.start, options, model)
+        metrics |= {f"test/{key}": value for key, value in measured.items()}
     elif rows is not None:
         logger.warning(
             "intervals, length bias and KL are computed in one process: predilect align evaluate --model %s", folder
