@@ -26,8 +26,9 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback, default_data_collator, set_seed
 
 from predilect.data import SequenceSplits, load
-from predilect.modeling import NextItemRows, NextItemTrainer, SASRec, SASRecConfig, next_item_arguments
+from predilect.modeling import SASRec, SASRecConfig
 from predilect.recommenders import SASRecRecommender
+from predilect.training import NextItemRows, NextItemTrainer, next_item_arguments
 
 
 class Clock(TrainerCallback):  # type: ignore[misc]  # Any to mypy

@@ -39,7 +39,7 @@ from transformers import EarlyStoppingCallback, set_seed
 from predilect.data import RecDataset, SequenceSplits, load
 from predilect.data.splits import RowTensors
 from predilect.evaluation.ranking import rank_metric, target_ranks, top_items
-from predilect.modeling import NextItemRows, next_item_arguments
+from predilect.training import NextItemRows, next_item_arguments
 from seqrec_diffusion import DreamRec, DreamRecConfig, DreamRecModel, Sampling, betas
 from seqrec_diffusion.denoiser import sinusoids
 from seqrec_diffusion.noise import row_keys, row_noise

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from predilect.modeling.next_item import quiet
+from predilect.training import quiet
 from seqrec_diffusion import DreamRecConfig, DreamRecModel, DreamRecRecommenderConfig, Sampling
 from seqrec_diffusion.configuration import DENOISERS, ENCODERS, DreamRecOptions
 from seqrec_diffusion.schedules import SAMPLERS, SCHEDULES

@@ -10,9 +10,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from llm_rec.interpreter.tasks import TASKS
-from llm_rec.training import AnswerCollator
 from predilect.recommenders import SASRecRecommender
 from predilect.tokenization import label_logps
+from predilect.training import AnswerCollator
 
 LETTERS = "abcdefghijklmnopqrst"
 

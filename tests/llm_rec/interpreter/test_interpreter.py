@@ -15,11 +15,11 @@ from transformers import TrainerCallback
 from llm_rec.interpreter import RecInterpreter, RecInterpreterConfig, evaluate
 from llm_rec.interpreter.tasks import TASKS
 from llm_rec.interpreter.vectors import VectorSource
-from llm_rec.training import AnswerCollator
 from predilect.data.catalogue import UnknownItemError
 from predilect.recommenders import SASRecRecommender
 from predilect.tokenization import label_logps
 from predilect.tokenization.wording import DOMAINS
+from predilect.training import AnswerCollator
 
 ALL = ("recovery", "residual", "item")
 

@@ -13,10 +13,10 @@ from torch import nn
 
 from llm_rec.interpreter.rows import RowStream, task_cases
 from llm_rec.interpreter.vectors import Scale, VectorSource, load_scales, repeated, save_scales
-from llm_rec.training import AnswerCollator
 from predilect.modeling import GRU4Rec
 from predilect.modeling.gru4rec import GRU4RecConfig
 from predilect.recommenders import SASRecRecommender
+from predilect.training import AnswerCollator
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from predilect.training import newest_checkpoint
 from pref_losses.align.evaluate import evaluate_model
 from pref_losses.align.parsing import parse_align, parse_evaluate
 from pref_losses.align.run import align
-from pref_losses.align.storage import METRICS_FILE, RUN, newest_checkpoint
+from pref_losses.align.storage import METRICS_FILE, RUN
 from pref_losses.align.weights import flipped_auc, read_weights
 
 # A run with all stages: fine-tuning, flips, LoRA, samples.
@@ -181,9 +182,12 @@ def test_only_whole_checkpoints_are_continued(tmp_path: Path) -> None:
     for step, text in ((2, '{"global_step": 2}'), (10, '{"global_step": 10}'), (12, '{"global_st'), (14, None)):
         folder = tmp_path / f"checkpoint-{step}"
         folder.mkdir()
+        for part in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+            (folder / part).touch()
+        save_file({"weight": torch.zeros(1)}, folder / "adapter_model.safetensors")
         if text is not None:
             (folder / "trainer_state.json").write_text(text)
-    assert newest_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
     assert newest_checkpoint(tmp_path / "nothing") is None
 
 

@@ -16,14 +16,23 @@ from transformers import TrainerCallback, set_seed
 
 from llm_rec.config import PromptedConfig
 from llm_rec.generation import generate_text
-from llm_rec.language_model import arithmetic, compute_dtype, device
 from llm_rec.prompting import Prompt, Prompter
 from llm_rec.rows import encoded_rows, in_batches, training_examples
-from llm_rec.training import AnswerCollator, AnswerRows, AnswerTrainer, answer_arguments, run_stage, stage_options
 from predilect.data.splits import SequenceSplits
 from predilect.modeling.causal_lm import SMOLLM2, smollm2_missing
 from predilect.recommender import Recommender, RecommenderConfig, recommender_class
 from predilect.tokenization import PromptSet
+from predilect.training import (
+    AnswerCollator,
+    AnswerRows,
+    AnswerTrainer,
+    answer_arguments,
+    arithmetic,
+    compute_dtype,
+    default_device,
+    run_stage,
+    stage_options,
+)
 
 SFT = "sft"
 _PARTS = "llm_rec.json"
@@ -277,7 +286,7 @@ class PromptedRecommender(Recommender):
         if self._retriever.catalogue.raw_ids != self.catalogue.raw_ids:
             raise ValueError(f"the retriever in {folder} knows another catalogue than the recommender")
         self._model, tokenizer = self._load_model(folder / "model")
-        self._model.to(device()).eval()
+        self._model.to(default_device()).eval()
         self._prepare(tokenizer)
         self._take_parts(json.loads((folder / _PARTS).read_text()), folder)
 

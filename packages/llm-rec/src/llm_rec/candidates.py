@@ -13,11 +13,11 @@ from torch import Tensor
 from llm_rec.base import PromptedRecommender
 from llm_rec.config import CandidateConfig
 from llm_rec.injection import Injection, fit_injection
-from llm_rec.language_model import arithmetic
 from llm_rec.ranking import score_candidates
 from llm_rec.rows import Examples, ranked_items, retriever_shortlist, with_target
 from predilect.data.splits import SequenceSplits, row_tensors
 from predilect.recommender import RecommenderConfig
+from predilect.training import arithmetic
 
 _FEATURES = {"none": ("language",), "popularity": ("language", "popularity"), "retriever": Injection._fields}
 

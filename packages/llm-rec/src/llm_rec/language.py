@@ -15,14 +15,13 @@ from llm_rec.base import SFT
 from llm_rec.candidates import CandidateRecommender
 from llm_rec.config import TRAINING, LanguageRecommenderConfig
 from llm_rec.generation import generate_titles
-from llm_rec.language_model import arithmetic, base_model, device, load_language_model, save_language_model, with_lora
+from llm_rec.language_model import base_model, load_language_model, save_language_model, with_lora
 from llm_rec.ranking import score_catalogue
 from llm_rec.rows import in_batches
-from llm_rec.training import run_stage, without_progress_bars
 from predilect.configuration import option
-from predilect.modeling.next_item import quiet
 from predilect.recommender import RecommenderConfig
 from predilect.tokenization import TitleTrie
+from predilect.training import arithmetic, default_device, quiet, run_stage, without_progress_bars
 from pref_losses import PreferenceConfig, PreferenceTrainer
 
 PREFERENCE = "preference"
@@ -65,7 +64,7 @@ class LanguageRecommender(CandidateRecommender):
         if not (folder / "model").is_dir():
             raise FileNotFoundError(f"start_from is the folder of a saved recommender: {folder} has no folder model")
         model, tokenizer = load_language_model(folder / "model", self.config, trainable=True)
-        return model.to(device()), tokenizer
+        return model.to(default_device()), tokenizer
 
     def _save_model(self, folder: Path) -> None:
         save_language_model(self.model, self.prompter.tokenizer, folder)

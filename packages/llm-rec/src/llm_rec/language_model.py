@@ -1,11 +1,9 @@
-"""Loading, adapting and keeping a text-only language model; arithmetic and device of this package."""
+"""Loading, adapting and keeping a text-only language model."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +12,9 @@ import torch
 from llm_rec.config import PromptedConfig
 from predilect.modeling import load_causal_lm
 from predilect.modeling.base_model import model_shape, same_weights, tokenizer_fingerprint, weight_sample
-from predilect.modeling.next_item import quiet
+from predilect.training import compute_dtype, default_device, quiet
 
 _BASE = "base.json"
-
-
-def device() -> torch.device:
-    """The accelerator in use, or the CPU."""
-    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-
-
-def compute_dtype(wanted: str) -> torch.dtype:
-    """The dtype of "auto", "float32" or "bfloat16".
-
-    auto is bfloat16 on an accelerator and on processors with bfloat16 instructions: others emulate products of
-    bfloat16 matrices, tens of times slower than those of float32.
-    """
-    if wanted != "auto":
-        chosen: torch.dtype = getattr(torch, wanted)
-        return chosen
-    has = device().type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.bfloat16 if has else torch.float32
-
-
-@contextmanager
-def arithmetic(wanted: str) -> Iterator[None]:
-    """Autocast to the compute dtype: adapters and projectors stay float32, products run in bfloat16."""
-    dtype = compute_dtype(wanted)
-    with torch.autocast(device().type, dtype, enabled=dtype != torch.float32):
-        yield
 
 
 def base_model(config: PromptedConfig) -> tuple[Any, Any]:
@@ -53,7 +25,7 @@ def base_model(config: PromptedConfig) -> tuple[Any, Any]:
     dtype = torch.float32 if config.tuning == "full" else compute_dtype(config.dtype)
     with quiet():
         model, tokenizer = load_causal_lm(config.model, dtype=dtype, load_in_4bit=config.load_in_4bit)
-    return (model if config.load_in_4bit else model.to(device())), tokenizer
+    return (model if config.load_in_4bit else model.to(default_device())), tokenizer
 
 
 def with_lora(model: Any, config: PromptedConfig) -> Any:

@@ -15,14 +15,13 @@ from torch import Tensor
 
 from llm_rec.candidates import CandidateRecommender
 from llm_rec.config import MODEL, TRAINING, CandidateConfig
-from llm_rec.language_model import base_model, compute_dtype, with_lora
-from llm_rec.training import AnswerCollator, AnswerRows, AnswerTrainer, answer_arguments
+from llm_rec.language_model import base_model, with_lora
 from predilect.configuration import option
 from predilect.modeling import SoftTokenCausalLM
-from predilect.modeling.next_item import quiet
 from predilect.recommender import RecommenderConfig
 from predilect.recommenders import SequentialRecommender
 from predilect.tokenization import SoftTokens
+from predilect.training import AnswerCollator, AnswerRows, AnswerTrainer, answer_arguments, compute_dtype, quiet
 
 ITEM = "item"
 TEXT_ONLY = "<|no_item|>"  # stands where a hybrid prompt has the item's vector

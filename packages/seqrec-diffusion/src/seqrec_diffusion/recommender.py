@@ -11,9 +11,9 @@ from torch import Tensor
 
 from predilect.configuration import new_defaults, option
 from predilect.data.splits import SequenceSplits
-from predilect.modeling.next_item import NextItemTrainer
 from predilect.recommender import RecommenderConfig
 from predilect.recommenders.sequential import NextItemRecommender, NextItemRecommenderConfig
+from predilect.training.next_item import NextItemTrainer
 from seqrec_diffusion.collapse import item_table_metrics
 from seqrec_diffusion.configuration import SAMPLING, DreamRecOptions, Sampling
 from seqrec_diffusion.modeling import DreamRecModel

@@ -22,15 +22,24 @@ from llm_rec.interpreter.rows import Row, RowStream
 from llm_rec.interpreter.tasks import TASKS, Task
 from llm_rec.interpreter.titles import TitleList
 from llm_rec.interpreter.vectors import Backbone, Scale, VectorSource, load_scales, repeated, save_scales
-from llm_rec.language_model import arithmetic, compute_dtype, device
 from llm_rec.rows import in_batches
-from llm_rec.training import AnswerCollator, AnswerRows, AnswerTrainer, answer_arguments, run_stage, stage_options
 from predilect.data.catalogue import Catalogue
 from predilect.data.splits import SequenceSplits
 from predilect.modeling import SoftTokenCausalLM, load_causal_lm
 from predilect.recommender import Recommender, recommender_class
 from predilect.recommenders import SequentialRecommender
 from predilect.tokenization import PromptSet, PromptTemplate, SoftTokens, encode_answers
+from predilect.training import (
+    AnswerCollator,
+    AnswerRows,
+    AnswerTrainer,
+    answer_arguments,
+    arithmetic,
+    compute_dtype,
+    default_device,
+    run_stage,
+    stage_options,
+)
 
 T = TypeVar("T")
 
@@ -241,7 +250,7 @@ class RecInterpreter:
         config = self.config
         dtype = compute_dtype(config.dtype)
         lm, tokenizer = load_causal_lm(config.model, dtype=dtype, load_in_4bit=config.load_in_4bit)
-        return (lm if config.load_in_4bit else lm.to(device())), tokenizer
+        return (lm if config.load_in_4bit else lm.to(default_device())), tokenizer
 
     def _new_model(self) -> Any:
         config = self.config

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from predilect.data.catalogue import Catalogue
 from predilect.modeling import SequentialModel
-from predilect.modeling.next_item import quiet
 from predilect.recommenders import SequentialRecommender
+from predilect.training import quiet
 
 _ITEMS = "items.safetensors"
 

@@ -12,10 +12,6 @@ if TYPE_CHECKING:
     from predilect.modeling.causal_lm import load_causal_lm as load_causal_lm
     from predilect.modeling.gru4rec import GRU4Rec as GRU4Rec
     from predilect.modeling.gru4rec import GRU4RecConfig as GRU4RecConfig
-    from predilect.modeling.next_item import NextItemRows as NextItemRows
-    from predilect.modeling.next_item import NextItemTrainer as NextItemTrainer
-    from predilect.modeling.next_item import NextItemWindows as NextItemWindows
-    from predilect.modeling.next_item import next_item_arguments as next_item_arguments
     from predilect.modeling.nextitnet import NextItNet as NextItNet
     from predilect.modeling.nextitnet import NextItNetConfig as NextItNetConfig
     from predilect.modeling.sasrec import SASRec as SASRec
@@ -31,16 +27,12 @@ _NAMES = {
     "GRU4RecConfig": "predilect.modeling.gru4rec",
     "NextItNet": "predilect.modeling.nextitnet",
     "NextItNetConfig": "predilect.modeling.nextitnet",
-    "NextItemRows": "predilect.modeling.next_item",
-    "NextItemTrainer": "predilect.modeling.next_item",
-    "NextItemWindows": "predilect.modeling.next_item",
     "SASRec": "predilect.modeling.sasrec",
     "SASRecConfig": "predilect.modeling.sasrec",
     "SequentialConfig": "predilect.modeling.sequential",
     "SequentialModel": "predilect.modeling.sequential",
     "SoftTokenCausalLM": "predilect.modeling.soft_token_lm",
     "load_causal_lm": "predilect.modeling.causal_lm",
-    "next_item_arguments": "predilect.modeling.next_item",
 }
 
 __all__ = [
@@ -50,16 +42,12 @@ __all__ = [
     "GRU4RecConfig",
     "NextItNet",
     "NextItNetConfig",
-    "NextItemRows",
-    "NextItemTrainer",
-    "NextItemWindows",
     "SASRec",
     "SASRecConfig",
     "SequentialConfig",
     "SequentialModel",
     "SoftTokenCausalLM",
     "load_causal_lm",
-    "next_item_arguments",
 ]
 
 __getattr__, __dir__ = attach(__name__, _NAMES)

@@ -17,19 +17,14 @@ from predilect.configuration import new_defaults, option
 from predilect.data.splits import SequenceSplits
 from predilect.modeling.caser import Caser
 from predilect.modeling.gru4rec import GRU4Rec
-from predilect.modeling.next_item import (
-    NextItemRows,
-    NextItemTrainer,
-    NextItemWindows,
-    next_item_arguments,
-    quiet,
-)
 from predilect.modeling.nextitnet import NextItNet
 from predilect.modeling.sasrec import SASRec
 from predilect.modeling.sequential import SequentialModel, check_loss_options
 from predilect.processes import processes
 from predilect.recommender import Recommender, RecommenderConfig
 from predilect.recommenders._scoring import choose
+from predilect.training import quiet
+from predilect.training.next_item import NextItemRows, NextItemTrainer, NextItemWindows, next_item_arguments
 
 _MODEL = "model"
 

@@ -14,6 +14,7 @@ from datasets import Dataset
 
 import pref_losses.trainer as trainers
 from predilect.runs import OutputFolder, read_json, write_json
+from predilect.training import newest_checkpoint
 from pref_losses.align.console import print_metrics, show_headlines, silence_libraries
 from pref_losses.align.data import flip_preferences, load_rows, preferences_fingerprint
 from pref_losses.align.measures import RowScores, preference_report, sample_answers, sampled_kl, score_rows
@@ -27,7 +28,6 @@ from pref_losses.align.storage import (
     RUN,
     evaluation_options,
     fingerprint,
-    newest_checkpoint,
 )
 from pref_losses.align.weights import ExampleWeights, flipped_auc
 from pref_losses.config import PreferenceConfig
@@ -161,7 +161,8 @@ def train_method(
         processing_class=tokenizer,
         peft_config=new_adapter(network, model),
     )
-    checkpoint = training.resume_from_checkpoint or newest_checkpoint(folder)
+    found = training.resume_from_checkpoint or newest_checkpoint(folder)
+    checkpoint = None if found is None else str(found)
     if checkpoint is not None:
         logger.warning("going on from %s", checkpoint)
     show_headlines(trainer)

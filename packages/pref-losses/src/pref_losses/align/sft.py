@@ -9,11 +9,11 @@ from datasets import Dataset
 from trl import SFTConfig, get_peft_config
 
 from predilect.runs import write_json
+from predilect.training import newest_checkpoint
 from pref_losses import _trl
 from pref_losses.align.console import show_headlines
 from pref_losses.align.models import load_for_training
 from pref_losses.align.options import LanguageModelConfig, StageOptions
-from pref_losses.align.storage import newest_checkpoint
 from pref_losses.config import PreferenceConfig
 
 # What both stages do alike.
@@ -48,7 +48,8 @@ def fine_tune(
         peft_config=new_adapter(network, model),
     )
     show_headlines(trainer)
-    trainer.train(resume_from_checkpoint=newest_checkpoint(folder))
+    checkpoint = newest_checkpoint(folder)
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     trainer.save_model()
     if trainer.is_world_process_zero():
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

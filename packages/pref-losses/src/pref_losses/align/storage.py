@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from predilect.runs import read_json
 from pref_losses.align.options import DataOptions
 
 if TYPE_CHECKING:
@@ -32,19 +30,6 @@ def fingerprint(options: StageOptions, training: PreferenceConfig, model: Any, *
     kept = {name: value for name, value in values.items() if name not in _FREE and not name.startswith("_")}
     told: dict[str, Any] = json.loads(json.dumps(kept, default=str, sort_keys=True))
     return told
-
-
-def newest_checkpoint(folder: Path) -> str | None:
-    """The latest checkpoint that was written to its end: the trainer's state is its last file."""
-    numbered = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]), reverse=True)
-    return next((str(path) for path in numbered if _is_whole(path)), None)
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    try:
-        return "global_step" in (read_json(checkpoint / "trainer_state.json") or {})
-    except json.JSONDecodeError:
-        return False
 
 
 def evaluation_options(options: StageOptions, training: PreferenceConfig, reference: str) -> dict[str, Any]:

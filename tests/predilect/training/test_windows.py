@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from predilect.data.splits import UserSequences
-from predilect.modeling import Caser, GRU4Rec, NextItemWindows, NextItNet, SASRec, SequentialModel
+from predilect.modeling import Caser, GRU4Rec, NextItNet, SASRec, SequentialModel
+from predilect.training import NextItemWindows
 
 BACKBONES = [GRU4Rec, Caser, NextItNet, SASRec]
 each_backbone = pytest.mark.parametrize("backbone", BACKBONES)

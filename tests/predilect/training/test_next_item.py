@@ -17,16 +17,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback, set_seed
 
-from predilect.modeling import (
-    GRU4Rec,
-    GRU4RecConfig,
-    NextItemRows,
-    NextItemTrainer,
-    SASRec,
-    SASRecConfig,
-    next_item_arguments,
-)
-from predilect.modeling.next_item import newest_checkpoint
+from predilect.modeling import GRU4Rec, GRU4RecConfig, SASRec, SASRecConfig
+from predilect.training import NextItemRows, NextItemTrainer, newest_checkpoint, next_item_arguments
 
 
 def rows_of(splits, part: str) -> NextItemRows:
@@ -330,7 +322,8 @@ import torch
 from datasets import Dataset
 from transformers import set_seed
 from predilect.data import RecDataset
-from predilect.modeling import SASRec, SASRecConfig, NextItemRows, NextItemTrainer, next_item_arguments
+from predilect.modeling import SASRec, SASRecConfig
+from predilect.training import NextItemRows, NextItemTrainer, next_item_arguments
 
 torch.set_num_threads(1)
 folder, out = sys.argv[1:]

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import TrainOutput
-from transformers.utils import logging
 
 from predilect.data.splits import RowTensors, UserSequences
 from predilect.evaluation.ranking import rank_metric, target_ranks
 from predilect.modeling.sequential import SequentialModel
 from predilect.processes import processes
+from predilect.training.checkpoints import STATE_FILE, checkpoint_step, is_whole, newest_checkpoint
+from predilect.training.quiet import quiet
+from predilect.training.trainer import Trainer
 
 METRIC = "ndcg@10"
-_STATE = "trainer_state.json"
 _WEIGHTS = "model.safetensors"
 
 
@@ -228,7 +225,6 @@ class NextItemTrainer(Trainer):
             eval_dataset=eval_dataset,
             callbacks=[EarlyStoppingCallback(patience), *callbacks],
         )
-        self.remove_callback(PrinterCallback)
 
     def train(
         self, resume_from_checkpoint: bool | str | Path | None = None, *, overwrite: bool = False, **kwargs: Any
@@ -251,7 +247,7 @@ class NextItemTrainer(Trainer):
         with quiet():
             if checkpoint is None:
                 return super().train(**kwargs)
-            state = TrainerState.load_from_json(str(checkpoint / _STATE))
+            state = TrainerState.load_from_json(str(checkpoint / STATE_FILE))
             if self._has_stopped(state):
                 return self._finish(state)
             return super().train(resume_from_checkpoint=str(checkpoint), **kwargs)
@@ -259,16 +255,16 @@ class NextItemTrainer(Trainer):
     def _chosen_checkpoint(self, resume: bool | str | Path | None) -> Path | None:
         if resume is None or isinstance(resume, bool):
             return newest_checkpoint(self.args.output_dir) if resume else None
-        if not _is_whole(Path(resume)):
+        if not is_whole(Path(resume)):
             raise ValueError(f"{resume} is not a whole checkpoint: pass another one, or True for the newest whole one")
         return Path(resume)
 
     def _make_room(self, checkpoint: Path | None, overwrite: bool) -> None:
         """Nothing later than `checkpoint` stays in the folder: it would count as this run's."""
         folder = Path(self.args.output_dir)
-        step = -1 if checkpoint is None else _step(checkpoint)
-        later = [other for other in folder.glob("checkpoint-*") if _step(other) > step]
-        whole = sorted(other.name for other in later if _is_whole(other))
+        step = -1 if checkpoint is None else checkpoint_step(checkpoint)
+        later = [other for other in folder.glob("checkpoint-*") if checkpoint_step(other) > step]
+        whole = sorted(other.name for other in later if is_whole(other))
         self.accelerator.wait_for_everyone()  # every process has chosen before one of them deletes
         if whole and not overwrite:
             raise ValueError(
@@ -291,10 +287,6 @@ class NextItemTrainer(Trainer):
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def floating_point_ops(self, inputs: Any) -> int:
-        """0: the count of `Trainer` walks through all parameters at every step and is wrong for these models."""
-        return 0
-
     @torch.inference_mode()
     def _ranks(self, rows: NextItemRows) -> Tensor:
         self.model.eval()
@@ -306,19 +298,7 @@ class NextItemTrainer(Trainer):
             ranks.append(target_ranks(scores.float(), batch["target"], exclude=rows.seen(start, stop)).cpu())
         return torch.cat(ranks)
 
-    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        return grad_norm  # `Trainer` computes a norm at every step for its log even where nothing is clipped
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        # `Trainer` would add its arguments as a pickle
-        self.model.save_pretrained(output_dir or self.args.output_dir, state_dict=state_dict)
-
-    def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
-        position: tuple[int, int] = super()._init_training_state(*args, **kwargs)
-        self._locate_best()
-        return position
-
-    def _locate_best(self) -> None:
+    def on_resumed(self) -> None:
         """The best checkpoint lies beside the one continued from, whatever that folder was called before."""
         if self.state.best_global_step:
             best = self.run_folder / f"checkpoint-{self.state.best_global_step}"
@@ -335,48 +315,7 @@ class NextItemTrainer(Trainer):
 
     def _finish(self, state: TrainerState) -> TrainOutput:
         self.state = state
-        self._locate_best()
+        self.on_resumed()
         self.model.load_state_dict(load_file(Path(state.best_model_checkpoint) / _WEIGHTS))
         losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
         return TrainOutput(state.global_step, losses[-1], {})
-
-
-def newest_checkpoint(folder: str | Path) -> Path | None:
-    """The newest checkpoint that was written to its end; None if there is none.
-
-    `Trainer` writes the state last; a process killed before leaves a folder without it, or with half of it.
-    """
-    checkpoints = sorted(Path(folder).glob("checkpoint-*"), key=_step, reverse=True)
-    return next((checkpoint for checkpoint in checkpoints if _is_whole(checkpoint)), None)
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("checkpoint-"))
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    parts = ("config.json", "optimizer.pt", "scheduler.pt", "rng_state.pth")
-    if not all((checkpoint / part).is_file() for part in parts):
-        return False
-    try:
-        json.loads((checkpoint / _STATE).read_text())
-        with safe_open(checkpoint / _WEIGHTS, "pt") as weights:
-            return len(list(weights.keys())) > 0
-    except (OSError, ValueError, SafetensorError):
-        return False
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No messages and no progress bars of transformers; what the user has set is put back."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
