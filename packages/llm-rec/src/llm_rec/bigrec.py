@@ -33,7 +33,10 @@ class BIGRecConfig(PromptedConfig):
         "Recommender whose scores are injected, such as popularity or sasrec.", panel=RANKING, default="popularity"
     )
     gamma: float | None = option(
-        "Strength of the prior, 0 to 100; none: the best of 0..99 on validation rows.", panel=RANKING, default=None
+        "Strength of the retriever's scores beside the distance of titles, 0 to 100; none: the best of 0..99 in "
+        "validation.",
+        panel=RANKING,
+        default=None,
     )
     gamma_rows: int = option("Validation rows that gamma is chosen on.", panel=RANKING, default=100)
     cache_titles: bool = option("Keep the titles' embeddings in the cache folder.", panel=RANKING, default=True)

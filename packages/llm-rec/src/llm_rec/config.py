@@ -21,16 +21,20 @@ class PromptedConfig(RecommenderConfig):
 
     model: str = option("Language model: a folder, a hub id, or smollm2-135m.", panel=MODEL, default="smollm2-135m")
     dtype: Literal["auto", "float32", "bfloat16"] = option(
-        "Of the base weights and of arithmetic; auto: bfloat16 where the processor has it.",
+        "Number format of the base weights and of arithmetic; auto: bfloat16 where the processor has it, or float32.",
         panel=MODEL,
         default="auto",
     )
     load_in_4bit: bool = option(
         "Quantise the base model (nf4; needs a GPU and bitsandbytes).", panel=MODEL, default=False
     )
-    tuning: Literal["lora", "full"] = option("What is trained.", panel=MODEL, default="lora")
-    lora_rank: int = option("Rank of LoRA on the linear layers.", panel=MODEL, default=8)
-    lora_alpha: int = option("LoRA's update is scaled by alpha / rank.", panel=MODEL, default=32)
+    tuning: Literal["lora", "full"] = option(
+        "Train small added matrices (lora), or all weights (full).", panel=MODEL, default="lora"
+    )
+    lora_rank: int = option(
+        "Rank of LoRA's matrices on the linear layers: higher adapts more and costs more.", panel=MODEL, default=8
+    )
+    lora_alpha: int = option("LoRA's update is multiplied by lora_alpha / lora_rank.", panel=MODEL, default=32)
     lora_layers: int | None = option(
         "LoRA adapts this many of the last blocks; none: all. No gradient is computed below them.",
         panel=MODEL,
@@ -39,7 +43,7 @@ class PromptedConfig(RecommenderConfig):
     lora_dropout: float = option("Dropout before LoRA's first matrix, in [0, 1).", panel=MODEL, default=0.0)
 
     domain: Literal["movie", "music", "game", "book"] = option(
-        "Wording of the prompts.", panel=PROMPT, default="movie"
+        "What the prompts call the items.", panel=PROMPT, default="movie"
     )
     template: int | None = option(
         "Number of the template in its set; none: any of them in training, the first in ranking.",
@@ -56,25 +60,37 @@ class PromptedConfig(RecommenderConfig):
     )
     batch_size: int = option("Rows per optimizer step.", panel=TRAINING, default=8)
     gradient_accumulation: int = option(
-        "Parts in which a batch is computed, for less memory.", panel=TRAINING, default=1
+        "Parts in which a batch is computed, one after the other: more need less memory.", panel=TRAINING, default=1
     )
     learning_rate: float = option(
-        "Peak of AdamW's, with warm-up over a twentieth and cosine decay.", panel=TRAINING, default=5e-4
+        "Peak of AdamW's step size; it grows over the first twentieth of the steps and falls along a cosine.",
+        panel=TRAINING,
+        default=5e-4,
     )
-    weight_decay: float = option("Of AdamW.", panel=TRAINING, default=0.0)
-    gradient_checkpointing: bool = option("Less memory for a second forward pass.", panel=TRAINING, default=False)
+    weight_decay: float = option(
+        "AdamW's weight decay, which pulls weights to 0; 0: none.", panel=TRAINING, default=0.0
+    )
+    gradient_checkpointing: bool = option(
+        "Compute activations again in the backward pass: less memory, more time.",
+        panel=TRAINING,
+        default=False,
+    )
     save_steps: int = option("Steps between checkpoints, from which a killed fit goes on.", panel=TRAINING, default=50)
 
     retriever: str = option(
-        "Recommender that is fitted first; what it is for depends on the method.",
+        "Recommender that is fitted first and gives the method candidates, scores to add, or item embeddings.",
         panel=RANKING,
         default="item-knn",
     )
-    retriever_folder: str | None = option("A saved one instead of fitting it.", panel=RANKING, default=None)
+    retriever_folder: str | None = option(
+        "Folder of a saved retriever, taken instead of fitting one.", panel=RANKING, default=None
+    )
     test_rows: int | None = option(
         "In a leaderboard, rank this many test rows, drawn at random; none: all.", panel=RANKING, default=400
     )
-    max_tokens: int = option("Token positions of one forward pass in ranking.", panel=RANKING, default=8192)
+    max_tokens: int = option(
+        "Token positions computed at once in ranking: lower needs less memory.", panel=RANKING, default=8192
+    )
 
     def __post_init__(self) -> None:
         at_least(
@@ -127,13 +143,13 @@ class CandidateConfig(PromptedConfig):
         "Items of a full ranking that the language model ranks; the rest follows.", panel=RANKING, default=10
     )
     inject: Literal["none", "popularity", "retriever"] = option(
-        "Add to the log-probability: nothing, popularity, or popularity and the retriever's score.",
+        "What ranking adds to a title's log-probability: nothing, popularity, or also the retriever's score.",
         panel=RANKING,
         default="retriever",
     )
     inject_rows: int = option("Validation rows that the weights of the sum are fitted on.", panel=RANKING, default=100)
     candidate_orders: int = option(
-        "Orders of the candidates over which scores are averaged.", panel=RANKING, default=1
+        "Random orders of the candidates in the prompt, over which scores are averaged.", panel=RANKING, default=1
     )
 
     def __post_init__(self) -> None:
@@ -156,7 +172,11 @@ class LanguageRecommenderConfig(CandidateConfig):
         panel=RANKING,
         default="shortlist",
     )
-    num_beams: int = option("Titles that are generated (full_ranking trie).", panel=RANKING, default=10)
+    num_beams: int = option(
+        "Titles that are generated where full_ranking is trie: width of the search and length of the list.",
+        panel=RANKING,
+        default=10,
+    )
     start_from: str | None = option(
         "Folder of a saved LanguageRecommender whose model is trained on; none: the base model.",
         panel=TRAINING,
@@ -166,7 +186,9 @@ class LanguageRecommenderConfig(CandidateConfig):
     preference_epochs: float | None = option(
         "Passes over the training rows, in place of preference_steps.", panel=TRAINING, default=None
     )
-    preference_learning_rate: float = option("Peak, in the preference stage.", panel=TRAINING, default=3e-4)
+    preference_learning_rate: float = option(
+        "Peak learning rate of the preference stage.", panel=TRAINING, default=3e-4
+    )
     num_negatives: int = option("Rejected titles per row, K.", panel=TRAINING, default=3)
     objective: dict[str, Any] = option(
         "Fields of pref_losses.PreferenceConfig, such as beta and link; its defaults are plain DPO.",

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from llm_rec.base import SFT
 from llm_rec.candidates import CandidateRecommender
-from llm_rec.config import TRAINING, LanguageRecommenderConfig
+from llm_rec.config import LanguageRecommenderConfig
 from llm_rec.generation import generate_titles
 from llm_rec.language_model import base_model, load_language_model, save_language_model, with_lora
 from llm_rec.ranking import score_catalogue
 from llm_rec.rows import in_batches
-from predilect.configuration import option
+from predilect.configuration import new_defaults
 from predilect.recommender import RecommenderConfig
 from predilect.tokenization import TitleTrie
 from predilect.training import arithmetic, default_device, quiet, run_stage, without_progress_bars
@@ -119,13 +119,9 @@ class LanguageRecommender(CandidateRecommender):
 
 
 @dataclass
+@new_defaults(preference_steps=75, objective={"link": "softmax", "beta": 1.0})
 class SoftmaxDPORecommenderConfig(LanguageRecommenderConfig):
     """S-DPO: `LanguageRecommenderConfig` with the softmax over K negatives as its second stage."""
-
-    preference_steps: int = option("Optimizer steps of the preference stage.", panel=TRAINING, default=75)
-    objective: dict[str, Any] = option(
-        "Fields of pref_losses.PreferenceConfig.", panel=TRAINING, default={"link": "softmax", "beta": 1.0}
-    )
 
     def quick(self) -> SoftmaxDPORecommenderConfig:
         return dataclasses.replace(super().quick())

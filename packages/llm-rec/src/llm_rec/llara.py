@@ -53,7 +53,9 @@ class LLaRAConfig(CandidateConfig):
         default=True,
     )
     projector: Literal["mlp", "linear"] = option(
-        "From item vectors to the language model.", panel=MODEL, default="mlp"
+        "Network from item vectors to the language model's embeddings: linear, or with one hidden layer.",
+        panel=MODEL,
+        default="mlp",
     )
 
 

@@ -29,7 +29,10 @@ def option(help: str, *, panel: str = "Options", default: Any = dataclasses.MISS
         >>> Config().epochs
         3
     """
-    metadata = {"help": help, "panel": panel}
+    return _field(default, {"help": help, "panel": panel})
+
+
+def _field(default: Any, metadata: Mapping[str, Any]) -> Any:
     if isinstance(default, dict):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -61,7 +64,7 @@ def new_defaults(**defaults: Any) -> Callable[[type[T]], type[T]]:
         types = typing.get_type_hints(cls)
         for name, default in defaults.items():
             cls.__annotations__[name] = types[name]
-            setattr(cls, name, option(**inherited[name].metadata, default=default))
+            setattr(cls, name, _field(default, inherited[name].metadata))
         return cls
 
     return decorate

@@ -7,6 +7,7 @@ from typing import Any
 
 from trl import DPOConfig
 
+from predilect.configuration import new_defaults
 from pref_losses.objective import Objective
 
 
@@ -38,9 +39,11 @@ class PreferenceConfig(DPOConfig):
     margin_convention: str = _option(
         "'code' multiplies margin_alpha by beta, as the published values assume; 'paper' does not.", "code"
     )
-    margin_normalise: bool = _option("Standardise the gap inside the margin (False: the paper's ablation).", True)
+    margin_normalise: bool = _option(
+        "alpha-DPO: standardise the gap that the margin follows (False: the paper's ablation).", True
+    )
     margin_stop_gradient: bool = _option(
-        "Keep the gradient out of the margin (False: the paper's ablation; training collapses).", True
+        "alpha-DPO: let no gradient through the margin (False: the paper's ablation; training collapses).", True
     )
     beta_alpha: float = _option(
         "beta-DPO: raise it and beta grows more with the batch's mean gap; 0 keeps beta fixed.", 0.0
@@ -65,7 +68,9 @@ class PreferenceConfig(DPOConfig):
         "global",
     )
     num_negatives: int | None = _option("Use at most this many of a row's rejected answers; None: all.", None)
-    resample_negatives: bool = _option("Draw them anew every epoch instead of once.", False)
+    resample_negatives: bool = _option(
+        "Draw the num_negatives rejected answers of a row anew every epoch instead of once.", False
+    )
     prefix_sharing: str = _option(
         "Compute a prompt once for all its answers: 'auto' (where the model allows it), 'true' or 'false'.", "auto"
     )
@@ -117,37 +122,26 @@ class PreferenceConfig(DPOConfig):
 
 
 @dataclass
+@new_defaults(score="mean_logp", beta=10.0, gamma_beta_ratio=0.4, margin_alpha=0.05)
 class AlphaDPOConfig(PreferenceConfig):
-    """alpha-DPO (arXiv 2410.10148): SimPO with an adaptive margin. Defaults: the paper's suggestion, beta 10, alpha
-    0.05.
+    """alpha-DPO (arXiv 2410.10148): SimPO with an adaptive margin. Defaults: the paper's suggestion, beta 10 (it names
+    2 to 10), alpha 0.05.
     """
-
-    score: str = _option("See PreferenceConfig.", "mean_logp")
-    beta: float = _option("Scale of the score, 2 to 10.", 10.0)
-    gamma_beta_ratio: float = _option("See PreferenceConfig.", 0.4)
-    margin_alpha: float = _option("See PreferenceConfig.", 0.05)
 
 
 @dataclass
+@new_defaults(beta=0.1, beta_alpha=0.6, keep=0.8)
 class BetaDPOConfig(PreferenceConfig):
     """beta-DPO (arXiv 2407.08639): a beta that follows the batch's gap, on the examples near the usual gap."""
 
-    beta: float = _option("beta at the usual gap.", 0.1)
-    beta_alpha: float = _option("See PreferenceConfig.", 0.6)
-    keep: float = _option("See PreferenceConfig.", 0.8)
-
 
 @dataclass
+@new_defaults(beta=0.1, reduction="robust")
 class DrDPOConfig(PreferenceConfig):
     """Dr. DPO (arXiv 2407.07880): a batch mean that is robust to flipped pairs."""
 
-    beta: float = _option("As in DPO.", 0.1)
-    reduction: str = _option("See PreferenceConfig.", "robust")
-
 
 @dataclass
+@new_defaults(beta=1.0, link="softmax")
 class SoftmaxDPOConfig(PreferenceConfig):
-    """Softmax-DPO, S-DPO (arXiv 2406.09215): one chosen answer against several rejected ones."""
-
-    beta: float = _option("As in DPO; the paper's default is 1.", 1.0)
-    link: str = _option("See PreferenceConfig.", "softmax")
+    """Softmax-DPO, S-DPO (arXiv 2406.09215): one chosen answer against several rejected ones, beta 1."""

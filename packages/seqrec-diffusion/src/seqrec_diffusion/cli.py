@@ -74,15 +74,30 @@ class EvaluateConfig(ProtocolConfig):
     )
     test_rows: int | None = option("Rank this many rows, drawn at random; none: all.", panel=PROTOCOL, default=None)
     sampler: Literal["ddpm", "ddim", "dpm-solver++"] | None = option(
-        "How items are generated from noise; several to compare them.", panel=SAMPLING, default=None
+        "How items are generated from noise; none: as the recommender does.", panel=SAMPLING, default=None
     )
-    steps: tuple[int, ...] = option("Its steps; several to compare them.", panel=SAMPLING, default=())
-    guidance: tuple[float, ...] = option("w, at least 0; several to compare them.", panel=SAMPLING, default=())
-    draws: int | None = option("Oracle items that are averaged.", panel=SAMPLING, default=None)
-    similarity: Literal["dot", "cosine"] | None = option("Of oracle and item.", panel=SAMPLING, default=None)
-    sampling_seed: int | None = option("Of the noise.", panel=SAMPLING, default=None)
+    steps: tuple[int, ...] = option(
+        "Steps from noise to an item; several are compared; none: as the recommender does.", panel=SAMPLING, default=()
+    )
+    guidance: tuple[float, ...] = option(
+        "How far the history pushes the generated item, at least 0; several are compared; none: as the "
+        "recommender does.",
+        panel=SAMPLING,
+        default=(),
+    )
+    draws: int | None = option(
+        "Generated items a history, which are averaged; none: as the recommender does.", panel=SAMPLING, default=None
+    )
+    similarity: Literal["dot", "cosine"] | None = option(
+        "How real items are compared with the generated one; none: as the recommender does.",
+        panel=SAMPLING,
+        default=None,
+    )
+    sampling_seed: int | None = option(
+        "Seed of the noise that items are generated from; none: as the recommender does.", panel=SAMPLING, default=None
+    )
     output_dir: Path | None = option("Write the results, the rank of every row and the plots here.", default=None)
-    map_users: int = option("Users in the map of items and oracle items, 0..6; 0: no map.", default=4)
+    map_users: int = option("Users in the map of real and generated items, 0..6; 0: no map.", default=4)
 
     def __post_init__(self) -> None:
         super().__post_init__()

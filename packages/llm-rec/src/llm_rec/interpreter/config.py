@@ -24,7 +24,8 @@ class RecInterpreterConfig(RecommenderConfig):
 
     model: str = option("Language model: a folder, a hub id, or smollm2-135m.", panel=MODEL, default="smollm2-135m")
     dtype: Literal["auto", "float32", "bfloat16"] = option(
-        "Of the language model's weights and of arithmetic; auto: bfloat16 where the processor has it.",
+        "Number format of the language model and of arithmetic; auto: bfloat16 where the processor has it, or "
+        "float32.",
         panel=MODEL,
         default="auto",
     )
@@ -32,7 +33,7 @@ class RecInterpreterConfig(RecommenderConfig):
         "Quantise the language model (nf4; needs a GPU and bitsandbytes).", panel=MODEL, default=False
     )
     projector: Literal["linear", "mlp"] = option(
-        "From a vector to the language model: linear, as in the paper, or with one hidden layer.",
+        "Network from a vector to the language model's embeddings: linear, as in the paper, or with one hidden layer.",
         panel=MODEL,
         default="linear",
     )
@@ -47,7 +48,9 @@ class RecInterpreterConfig(RecommenderConfig):
         panel=BACKBONE,
         default="sasrec",
     )
-    backbone_folder: str | None = option("A saved one instead of fitting it.", panel=BACKBONE, default=None)
+    backbone_folder: str | None = option(
+        "Folder of a saved backbone, taken instead of fitting one.", panel=BACKBONE, default=None
+    )
 
     tasks: tuple[str, ...] = option(
         "What is trained, each row drawing one: recovery (all titles of a history from its state), residual (the item "
@@ -56,7 +59,7 @@ class RecInterpreterConfig(RecommenderConfig):
         default=("recovery", "residual"),
     )
     domain: Literal["movie", "music", "game", "book"] = option(
-        "Wording of the prompts.", panel=PROMPT, default="movie"
+        "What the prompts call the items.", panel=PROMPT, default="movie"
     )
     template: int | None = option(
         "Number of the template in its task's set; none: any of them in training, the first in reading.",
@@ -73,16 +76,26 @@ class RecInterpreterConfig(RecommenderConfig):
     steps: int = option("Optimizer steps.", panel=TRAINING, default=400)
     batch_size: int = option("Rows per optimizer step.", panel=TRAINING, default=16)
     gradient_accumulation: int = option(
-        "Parts in which a batch is computed, for less memory.", panel=TRAINING, default=1
+        "Parts in which a batch is computed, one after the other: more need less memory.", panel=TRAINING, default=1
     )
     learning_rate: float = option(
-        "Peak of AdamW's, with warm-up over a twentieth and cosine decay.", panel=TRAINING, default=1e-3
+        "Peak of AdamW's step size; it grows over the first twentieth of the steps and falls along a cosine.",
+        panel=TRAINING,
+        default=1e-3,
     )
-    weight_decay: float = option("Of AdamW.", panel=TRAINING, default=1e-6)
-    gradient_checkpointing: bool = option("Less memory for a second forward pass.", panel=TRAINING, default=False)
+    weight_decay: float = option(
+        "AdamW's weight decay, which pulls weights to 0; 0: none.", panel=TRAINING, default=1e-6
+    )
+    gradient_checkpointing: bool = option(
+        "Compute activations again in the backward pass: less memory, more time.",
+        panel=TRAINING,
+        default=False,
+    )
     save_steps: int = option("Steps between checkpoints, from which a killed fit goes on.", panel=TRAINING, default=50)
 
-    max_tokens: int = option("Token positions of prompts in one pass of reading.", panel=MODEL, default=2048)
+    max_tokens: int = option(
+        "Token positions of prompts computed at once in reading: lower needs less memory.", panel=MODEL, default=2048
+    )
 
     def __post_init__(self) -> None:
         self.tasks = tuple(self.tasks)  # JSON gives lists

@@ -62,7 +62,11 @@ class ProtocolConfig(DataConfig):
         "How the other candidates are drawn; uniform flatters popular items.", panel=PROTOCOL, default="uniform"
     )
     mask_seen: bool = option("Do not rank what the user already took.", panel=PROTOCOL, default=True)
-    bootstrap: int = option("Resamples of users behind every interval.", panel=PROTOCOL, default=1000)
+    bootstrap: int = option(
+        "Times that users are resampled for the 95 % intervals; more make their ends steadier.",
+        panel=PROTOCOL,
+        default=1000,
+    )
     seed: int = option("Seed of splits, candidates, models and intervals.", panel=PROTOCOL, default=0)
 
     def __post_init__(self) -> None:

@@ -26,7 +26,10 @@ class ItemKNNConfig(RecommenderConfig):
     """Options of `ItemKNN`."""
 
     num_neighbours: int = option("Most similar items kept per item.", default=100)
-    shrinkage: float = option("Added to the denominator: pulls similarities from few people to 0.", default=10.0)
+    shrinkage: float = option(
+        "Added to the denominator of a similarity: the higher, the less two items count that few people took both.",
+        default=10.0,
+    )
     recency: float = option("Weight of an item of the history relative to the item after it, in (0, 1].", default=0.7)
 
     def __post_init__(self) -> None:

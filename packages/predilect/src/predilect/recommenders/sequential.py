@@ -38,8 +38,8 @@ class NextItemRecommenderConfig(RecommenderConfig):
     max_epochs: int = option("Training ends after this many passes over the rows at the latest.", default=10)
     patience: int = option("Training ends after this many epochs without a better validation ndcg@10.", default=3)
     batch_size: int = option("Rows per optimizer step.", default=512)
-    learning_rate: float = option("Of AdamW, constant.", default=2e-3)
-    weight_decay: float = option("Of AdamW.", default=0.0)
+    learning_rate: float = option("Step size of AdamW, the same throughout training.", default=2e-3)
+    weight_decay: float = option("AdamW's weight decay, which pulls weights to 0; 0: none.", default=0.0)
 
     def __post_init__(self) -> None:
         for name in ("hidden_size", "max_epochs", "patience", "batch_size"):
@@ -239,7 +239,7 @@ class CaserRecommenderConfig(SequentialRecommenderConfig):
 
     filter_heights: tuple[int, ...] = option("Heights of the horizontal filters, in items.", default=(2, 3, 4))
     num_horizontal: int = option("Horizontal filters per height.", default=16)
-    num_vertical: int = option("Vertical filters.", default=4)
+    num_vertical: int = option("Filters along the history, each a weighted sum of its items' embeddings.", default=4)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -259,8 +259,11 @@ class CaserRecommender(SequentialRecommender):
 class NextItNetRecommenderConfig(SequentialRecommenderConfig):
     """Options of `NextItNetRecommender`."""
 
-    kernel_size: int = option("Items under a filter.", default=3)
-    dilations: tuple[int, ...] = option("One residual block per entry: dilations l and 2l.", default=(1, 2))
+    kernel_size: int = option("Neighbouring items that one filter of a convolution sees.", default=3)
+    dilations: tuple[int, ...] = option(
+        "One residual block per entry l, whose two convolutions look at every l-th and every 2l-th item.",
+        default=(1, 2),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -68,10 +68,12 @@ class StageOptions(DataOptions):
         "Exchange chosen and rejected in this share of the training pairs and remember which, [0, 1].", 0.0
     )
     sft_epochs: float = _option("First train on the chosen answers for so many epochs, as the papers do.", 0.0)
-    sft_steps: int = _option("The same in optimizer steps; goes before sft_epochs.", 0)
-    sft_learning_rate: float = _option("Learning rate of that stage.", 2e-5)
+    sft_steps: int = _option(
+        "First train on the chosen answers for so many optimizer steps; takes the place of sft_epochs.", 0
+    )
+    sft_learning_rate: float = _option("Learning rate of the training on the chosen answers.", 2e-5)
     samples: int = _option("Test prompts to answer, for the KL divergence to the reference; 0: none.", 0)
-    max_new_tokens: int = _option("Longest answer sampled.", 128)
+    max_new_tokens: int = _option("Longest answer that is sampled, in tokens.", 128)
     resume: bool = _option("Go on with the run in output_dir, from its newest whole checkpoint.", False)
     overwrite: bool = _option("Throw away the run in output_dir.", False)
 
@@ -115,19 +117,22 @@ class EvaluateOptions(DataOptions):
     """Options of `predilect align evaluate`; the folder of a run brings its own reference and data."""
 
     model: str | None = _option("The aligned model: the folder of a run, or any model.", None)
-    reference: str | None = _option("What it started from.", None)
+    reference: str | None = _option("The model that the alignment started from, which it is measured against.", None)
     samples: int = _option("Test prompts to answer, for the KL divergence and the win rates; 0: none.", 64)
-    max_new_tokens: int = _option("Longest answer sampled.", 128)
-    max_length: int = _option("Longest prompt and answer together.", 1024)
-    truncation_mode: str = _option("What is cut beyond it: 'keep_start' or 'keep_end'.", "keep_start")
+    max_new_tokens: int = _option("Longest answer that is sampled, in tokens.", 128)
+    max_length: int = _option("Longest prompt and answer together, in tokens.", 1024)
+    truncation_mode: str = _option(
+        "What is cut beyond max_length: answers at their end ('keep_start'), or the prompt at its start ('keep_end').",
+        "keep_start",
+    )
     reward_model: str | None = _option("A sequence classifier with one output, as judge of the samples.", None)
     judge: str | None = _option("A causal LM, as judge of the samples.", None)
     against: str = _option(
         "Whose answers the samples are judged against: 'chosen' (the data's) or 'reference'.", "chosen"
     )
-    batch_size: int = _option("Prompts at once.", 8)
-    dtype: str | None = _option("Of the weights; without it as saved.", None)
-    seed: int = _option("Of the samples and the intervals.", 0)
+    batch_size: int = _option("Prompts computed at once.", 8)
+    dtype: str | None = _option("Number format of the weights; without it as saved.", None)
+    seed: int = _option("Seed of the sampled answers and of the intervals.", 0)
     output_dir: str | None = _option(
         "Where to write evaluation.json and samples.jsonl; without it the model's folder.", None
     )
