@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 
 import datasets
 import numpy as np
-import pyarrow.parquet as pq
 import torch
+from pyarrow import csv
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import TrainerCallback, set_seed
@@ -65,7 +65,7 @@ class Before(SASRecRecommender):
 
 def train(mode: str, log: str, options: dict[str, Any]) -> None:
     limit = options.pop("rows", None)
-    splits = RecDataset.from_raw(pq.read_table(log)).split("leave_one_out", max_history=options.pop("max_history"))
+    splits = RecDataset.from_raw(csv.read_csv(log)).split("leave_one_out", max_history=options.pop("max_history"))
     if limit:
         chosen = np.random.default_rng(0).permutation(len(splits.train))[:limit]
         splits = dataclasses.replace(splits, train=splits.train.select(chosen))

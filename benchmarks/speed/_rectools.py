@@ -56,7 +56,7 @@ def main() -> None:
     given = json.loads(sys.argv[2])
     torch.set_num_threads(given.pop("threads"))
     seed_everything(given.pop("seed"))
-    log = pd.read_parquet(sys.argv[1]).rename(columns={"timestamp": Columns.Datetime})
+    log = pd.read_csv(sys.argv[1]).rename(columns={"timestamp": Columns.Datetime})
     log[Columns.Datetime] = pd.to_datetime(log[Columns.Datetime], unit="s")
     log[Columns.Weight] = 1
     left = log.groupby(Columns.User).cumcount(ascending=False)

@@ -31,15 +31,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from benchmarks import _preferences as shared
 from benchmarks.speed import _results
+from pyarrow import csv
 
 from predilect.data import load
 
 HERE = Path(__file__).parent
 RECTOOLS = "rectools[torch]==0.19.0"
-HISTORY, PATIENCE, THREADS, TARGETS = 50, 4, 2, 512
+HISTORY, PATIENCE, THREADS, TARGETS = 50, 4, 1, 512
 OURS = {"max_history": HISTORY, "threads": THREADS}
 THEIRS = {
     "session_max_len": HISTORY,
@@ -281,8 +281,8 @@ def measure(given: _results.Options) -> list[dict[str, Any]]:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for number, (name, log) in enumerate(logs.items()):
-            path = Path(folder) / f"{number}.parquet"
-            pq.write_table(log, path)
+            path = Path(folder) / f"{number}.csv"
+            csv.write_csv(log, path)
             rows += epoch_rows(name, path, size)
             if not given.quick:
                 rows += rectools_rows(name, path, size)
