@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from llm_rec import bigrec
 from llm_rec.bigrec import BIGRec
 from llm_rec.grounding import inject
 from predilect.recommender import Recommender
@@ -51,6 +52,18 @@ def test_gamma_is_chosen_on_validation_rows(options: dict[str, Any], letter_spli
     """Popularity says nothing here; the neighbours of the last item say all, so their weight is high."""
     chosen = BIGRec(**{**options, "retriever": "item-knn"}, sft_steps=0, gamma_rows=40).fit(letter_splits)
     assert chosen.gamma > 0
+
+
+def test_gamma_is_chosen_on_the_candidates_that_are_ranked(
+    options: dict[str, Any], letter_splits: Any, tiny_splits: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(bigrec, "choose_gamma", lambda *args, candidates, **kwargs: given.append(candidates) or 1.0)
+    settings = {**options, "sft_steps": 0, "gamma_rows": 6}
+    BIGRec(**settings).fit(letter_splits)
+    BIGRec(**settings).fit(tiny_splits)
+    assert given[0].shape == (6, letter_splits.protocol["candidates"])
+    assert given[1] is None
 
 
 def test_saved_and_loaded_it_recommends_the_same(fitted: BIGRec, tmp_path: Path) -> None:

@@ -386,6 +386,15 @@ def test_choose_gamma_ranks_no_excluded_item() -> None:
     assert choose_gamma(distances, prior, target, metric="hr@1", exclude=([0], [1])) == 1
 
 
+def test_choose_gamma_ranks_the_candidates_it_is_given() -> None:
+    distances = torch.tensor([[0.0, 4.0, 5.0, 9.0]])
+    prior, target = torch.tensor([0.0, 0.0, 1.0, 0.0]), torch.tensor([3])
+    among = torch.tensor([[3, 2]])  # of all items the nearest, 1, stays first for every gamma
+    assert choose_gamma(distances, prior, target, metric="hr@1") == 0
+    assert choose_gamma(distances, prior, target, metric="hr@1", candidates=among) == 1
+    assert choose_gamma(distances, prior, target, metric="hr@1", candidates=torch.tensor([[4, 3]])) == 0
+
+
 def test_choose_gamma_needs_something_to_choose_by() -> None:
     with pytest.raises(ValueError, match="no gamma"):
         choose_gamma(torch.ones(1, 2), torch.ones(2), torch.tensor([1]), gammas=[])

@@ -10,7 +10,9 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
+from llm_rec import base
 from llm_rec.language import LanguageRecommender, SoftmaxDPORecommender
+from llm_rec.rows import training_examples
 from predilect.evaluation import evaluate
 from predilect.recommender import Recommender
 from predilect.tokenization import encode_answers
@@ -137,6 +139,30 @@ def test_training_goes_on_from_a_saved_model(options: dict[str, Any], splits: An
     assert not torch.allclose(found[0], found[2])
     with pytest.raises(FileNotFoundError, match="start_from is the folder of a saved recommender"):
         LanguageRecommender(**options, start_from=str(tmp_path / "absent")).fit(splits)
+
+
+def test_a_stage_goes_on_behind_the_rows_that_its_model_has_seen(
+    options: dict[str, Any], splits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        found = training_examples(*args, **kwargs)
+        seen.extend(found.row.tolist())
+        return found
+
+    monkeypatch.setattr(base, "training_examples", noted)
+    stage = {"preference_steps": 2, "num_negatives": 2, "inject": "none"}
+    SoftmaxDPORecommender(**options, sft_steps=3, **stage).fit(splits)
+    at_once, seen[:] = list(seen), []
+    assert len(at_once) == len(set(at_once)) == 5 * options["batch_size"]
+    LanguageRecommender(**options, sft_steps=3, inject="none").fit(splits).save_pretrained(tmp_path / "sft")
+    later = {**options, "sft_steps": 0, "start_from": str(tmp_path / "sft"), "seed": 9}
+    SoftmaxDPORecommender(**{**later, **stage}).fit(splits).save_pretrained(tmp_path / "preference")
+    assert seen == at_once  # of the first model's order, whatever the seed of the second
+    more = {**later, "sft_steps": 1, "start_from": str(tmp_path / "preference"), "inject": "none"}
+    LanguageRecommender(**more).fit(splits)
+    assert len(seen) == len(set(seen)) == 6 * options["batch_size"]
 
 
 def test_lora_on_the_last_blocks_only(options: dict[str, Any], splits: Any, tmp_path: Path) -> None:

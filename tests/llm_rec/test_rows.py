@@ -40,6 +40,21 @@ def test_rows_come_in_random_order_and_again_with_other_candidates(letter_splits
     assert torch.equal(rest.candidates, found.candidates[total - 4 : total + 6])
 
 
+def test_no_pass_of_a_seed_draws_what_a_pass_of_another_draws(letter_splits: Any, retriever: Any) -> None:
+    total = len(letter_splits.train)
+    passes = {}
+    for seed in range(3):
+        found = examples(letter_splits, retriever, 3 * total, seed=seed)
+        for number in range(3):
+            part = slice(number * total, (number + 1) * total)
+            order = found.row[part].argsort()  # the rows of the data in their own order
+            passes[seed, number] = found.candidates[part][order]
+    keys = list(passes)
+    for i, one in enumerate(keys):
+        for other in keys[i + 1 :]:
+            assert (passes[one] == passes[other]).all(dim=1).float().mean() < 0.1, (one, other)
+
+
 def test_a_target_does_not_bring_its_negatives(letter_splits: Any, retriever: Any) -> None:
     """S-DPO's code seeds the candidates with the target's id: then all rows of one target have one set."""
     found = examples(letter_splits, retriever, len(letter_splits.train))

@@ -8,7 +8,7 @@ import tempfile
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -35,8 +35,15 @@ from predilect.training import (
 )
 
 SFT = "sft"
-_PARTS = "llm_rec.json"
+PARTS = "llm_rec.json"
 _NO_TITLES = "reads titles, and none of the {} items has one"
+
+
+class TrainingRows(NamedTuple):
+    """Which training rows a model has seen: the first `count` in the order of `seed`."""
+
+    seed: int = 0
+    count: int = 0
 
 
 class PromptedRecommender(Recommender):
@@ -57,6 +64,7 @@ class PromptedRecommender(Recommender):
         self._retriever: Recommender | None = None
         self._prompter: Prompter | None = None
         self._answers: list[list[int]] = []
+        self._read = TrainingRows()
 
     # --- parts ------------------------------------------------------------------------------------------------
 
@@ -151,6 +159,7 @@ class PromptedRecommender(Recommender):
         self._catalogue = splits.catalogue
         self._retriever = self._fit_retriever(splits, folder / "retriever")
         set_seed(self.config.seed)
+        self._read = TrainingRows(self.config.seed)
         self._model, tokenizer = self._new_model()
         self._prepare(tokenizer)
         self._train(splits, folder)
@@ -186,7 +195,7 @@ class PromptedRecommender(Recommender):
         steps = self._steps(splits, SFT)
         if not steps:
             return
-        rows = in_batches(list(self._rows(splits, steps)), self.config.batch_size, self.config.seed)
+        rows = in_batches(self._rows(splits, steps), self.config.batch_size, self.config.seed)
         options = self._stage_options(folder / SFT, steps, self.config.learning_rate)
         run_stage(self._answer_trainer(rows, options), self.callbacks)
 
@@ -202,17 +211,19 @@ class PromptedRecommender(Recommender):
             self._model, answer_arguments(**options), data_collator=collator, train_dataset=AnswerRows(rows)
         )
 
-    def _rows(self, splits: SequenceSplits, steps: int, *, skip_steps: int = 0, **options: Any) -> Any:
-        config = self.config
+    def _rows(self, splits: SequenceSplits, steps: int, **options: Any) -> list[dict[str, Any]]:
+        """The rows of the next stage: those after all that this model was trained on before."""
+        count, before = steps * self.config.batch_size, self._read
         examples = training_examples(
             splits,
-            steps * config.batch_size,
+            count,
             **self._training_candidates(splits),
             retriever=self.retriever,
-            seed=config.seed,
-            skip=skip_steps * config.batch_size,
+            seed=before.seed,
+            skip=before.count,
         )
-        return encoded_rows(self.prompter, self._answers, examples, seed=config.seed, **options)
+        self._read = before._replace(count=before.count + count)
+        return list(encoded_rows(self.prompter, self._answers, examples, seed=self.config.seed, **options))
 
     def _stage_options(self, folder: Path, steps: int, learning_rate: float) -> dict[str, Any]:
         config = self.config
@@ -276,10 +287,11 @@ class PromptedRecommender(Recommender):
         self.retriever.save_pretrained(folder / "retriever")
         self.prompter.save(folder)
         self._save_model(folder / "model")
-        (folder / _PARTS).write_text(json.dumps(self._parts(folder), indent=2))
+        parts = {**self._parts(folder), "training_rows": self._read._asdict()}
+        (folder / PARTS).write_text(json.dumps(parts, indent=2))
 
     def _load(self, folder: Path) -> None:
-        for name in (_PARTS, "prompts.json", "retriever", "model"):
+        for name in (PARTS, "prompts.json", "retriever", "model"):
             if not (folder / name).exists():
                 raise FileNotFoundError(f"no {name} in {folder}: it is incomplete, save the recommender again")
         self._retriever = Recommender.from_pretrained(folder / "retriever")
@@ -288,7 +300,9 @@ class PromptedRecommender(Recommender):
         self._model, tokenizer = self._load_model(folder / "model")
         self._model.to(default_device()).eval()
         self._prepare(tokenizer)
-        self._take_parts(json.loads((folder / _PARTS).read_text()), folder)
+        parts = json.loads((folder / PARTS).read_text())
+        self._read = TrainingRows(**parts["training_rows"])
+        self._take_parts(parts, folder)
 
     def _parts(self, folder: Path) -> dict[str, Any]:
         """What else is to be kept, as JSON; the other parts are in `folder` already."""

@@ -34,7 +34,7 @@ class BIGRecConfig(PromptedConfig):
     )
     gamma: float | None = option(
         "Strength of the retriever's scores beside the distance of titles, 0 to 100; none: the best of 0..99 in "
-        "validation.",
+        "validation, ranked as the rows will be: their candidates, where they have any.",
         panel=RANKING,
         default=None,
     )
@@ -106,7 +106,7 @@ class BIGRec(PromptedRecommender):
             distances = self.grounding.distances(self.generate(rows.history)).cpu()
             prior = self.retriever.score(rows.history)
         seen = splits.sequences.past(rows.user_id.numpy(), rows.position.numpy())
-        self.gamma = choose_gamma(distances, prior, rows.target, exclude=seen)
+        self.gamma = choose_gamma(distances, prior, rows.target, candidates=rows.candidates, exclude=seen)
 
     def _save_model(self, folder: Path) -> None:
         save_language_model(self.model, self.prompter.tokenizer, folder)

@@ -189,6 +189,7 @@ def choose_gamma(
     *,
     gammas: Iterable[float] = range(100),
     metric: str = "ndcg@10",
+    candidates: Tensor | None = None,
     exclude: Pairs | None = None,
 ) -> float:
     """The gamma of `inject` with the best mean of a metric on validation rows; of equally good ones the smallest.
@@ -204,7 +205,8 @@ def choose_gamma(
         prior: (N,) or (B, N).
         targets: (B,) item ids 1..N.
         gammas: to choose from.
-        metric: see `rank_metric`; without `exclude`, `hr@1` is the same for every gamma.
+        metric: see `rank_metric`; without `candidates` and `exclude`, `hr@1` is the same for every gamma.
+        candidates: (B, C) item ids that are ranked, the target among them; None: all items.
         exclude: pairs (row, item id) that are not ranked, such as histories.
 
     Raises:
@@ -213,7 +215,9 @@ def choose_gamma(
     normalised = _normalised(distances, prior)
 
     def value(gamma: float) -> float:
-        ranks = target_ranks(_weigh(*normalised, gamma), targets, exclude=exclude)
+        scores = _weigh(*normalised, gamma)
+        scores = scores if candidates is None else scores.gather(1, candidates.to(scores.device) - 1)
+        ranks = target_ranks(scores, targets, candidates=candidates, exclude=exclude)
         return float(rank_metric(ranks.cpu().numpy(), metric).mean())
 
     if not (choices := sorted(float(g) for g in gammas)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +12,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from llm_rec.base import SFT
+from llm_rec.base import PARTS, TrainingRows
 from llm_rec.candidates import CandidateRecommender
 from llm_rec.config import LanguageRecommenderConfig
 from llm_rec.generation import generate_titles
@@ -60,9 +61,11 @@ class LanguageRecommender(CandidateRecommender):
         return with_lora(model, self.config), tokenizer
 
     def _continued(self, folder: Path) -> tuple[Any, Any]:
-        """The model of a saved recommender, to be trained on."""
-        if not (folder / "model").is_dir():
-            raise FileNotFoundError(f"start_from is the folder of a saved recommender: {folder} has no folder model")
+        """The model of a saved recommender, to be trained on, on other rows than it has seen."""
+        for name in ("model", PARTS):
+            if not (folder / name).exists():
+                raise FileNotFoundError(f"start_from is the folder of a saved recommender: {folder} has no {name}")
+        self._read = TrainingRows(**json.loads((folder / PARTS).read_text())["training_rows"])
         model, tokenizer = load_language_model(folder / "model", self.config, trainable=True)
         return model.to(default_device()), tokenizer
 
@@ -78,8 +81,8 @@ class LanguageRecommender(CandidateRecommender):
         steps = self._steps(splits, PREFERENCE)
         if not steps:
             return
-        rows = self._rows(splits, steps, skip_steps=self._steps(splits, SFT), num_negatives=config.num_negatives)
-        rows = in_batches(list(rows), config.batch_size, config.seed)
+        rows = self._rows(splits, steps, num_negatives=config.num_negatives)
+        rows = in_batches(rows, config.batch_size, config.seed)
         names = {"prompt_ids": "prompt_ids", "answer_ids": "chosen_ids", "rejected_ids": "rejected_ids"}
         data = Dataset.from_list([{new: row[old] for old, new in names.items()} for row in rows])
         options = self._stage_options(folder / PREFERENCE, steps, config.preference_learning_rate)

@@ -72,9 +72,14 @@ def training_examples(
         rows = order[places[places // total == number] % total]
         chosen = replace(splits, train=as_dataset(as_table(splits.train).take(rows)))
         tensors = row_tensors(chosen.train, splits.protocol["max_history"])
-        sets = _candidates(chosen, tensors, size, negatives, retriever, seed + int(number))
+        sets = _candidates(chosen, tensors, size, negatives, retriever, _pass_seed(seed, int(number)))
         parts.append(Examples(tensors.history, tensors.target, sets, torch.from_numpy(rows + number * total)))
     return Examples(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+
+
+def _pass_seed(seed: int, number: int) -> int:
+    """A seed for each pass of each seed: `seed + number` would give a second pass what another seed's first one has."""
+    return int(np.random.SeedSequence((number, seed)).generate_state(1, np.uint64)[0])
 
 
 def _candidates(
