@@ -40,10 +40,10 @@ _NO_TITLES = "reads titles, and none of the {} items has one"
 
 
 class TrainingRows(NamedTuple):
-    """Which training rows a model has seen: the first `count` in the order of `seed`."""
+    """Which training rows a model has seen: the first `rows` in the order of `seed`."""
 
     seed: int = 0
-    count: int = 0
+    rows: int = 0
 
 
 class PromptedRecommender(Recommender):
@@ -220,9 +220,9 @@ class PromptedRecommender(Recommender):
             **self._training_candidates(splits),
             retriever=self.retriever,
             seed=before.seed,
-            skip=before.count,
+            skip=before.rows,
         )
-        self._read = before._replace(count=before.count + count)
+        self._read = before._replace(rows=before.rows + count)
         return list(encoded_rows(self.prompter, self._answers, examples, seed=self.config.seed, **options))
 
     def _stage_options(self, folder: Path, steps: int, learning_rate: float) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def training_examples(
 
 
 def _pass_seed(seed: int, number: int) -> int:
-    """A seed for each pass of each seed: `seed + number` would give a second pass what another seed's first one has."""
+    """A seed for each pass of each seed; with `seed + number` a second pass would draw another seed's first one."""
     return int(np.random.SeedSequence((number, seed)).generate_state(1, np.uint64)[0])
 
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from predilect.training.next_item import NextItemTrainer as NextItemTrainer
     from predilect.training.next_item import NextItemWindows as NextItemWindows
     from predilect.training.next_item import next_item_arguments as next_item_arguments
-    from predilect.training.quiet import quiet as quiet
-    from predilect.training.quiet import without_progress_bars as without_progress_bars
+    from predilect.training.silence import quiet as quiet
+    from predilect.training.silence import without_progress_bars as without_progress_bars
     from predilect.training.stages import answer_arguments as answer_arguments
     from predilect.training.stages import run_stage as run_stage
     from predilect.training.stages import stage_options as stage_options
@@ -32,7 +32,7 @@ _HOMES = {
     "checkpoints": ("checkpoint_step", "is_whole", "newest_checkpoint"),
     "devices": ("arithmetic", "compute_dtype", "default_device"),
     "next_item": ("NextItemRows", "NextItemTrainer", "NextItemWindows", "next_item_arguments"),
-    "quiet": ("quiet", "without_progress_bars"),
+    "silence": ("quiet", "without_progress_bars"),
     "stages": ("answer_arguments", "run_stage", "stage_options"),
     "trainer": ("Trainer",),
 }

@@ -21,7 +21,7 @@ from predilect.evaluation.ranking import rank_metric, target_ranks
 from predilect.modeling.sequential import SequentialModel
 from predilect.processes import processes
 from predilect.training.checkpoints import STATE_FILE, checkpoint_step, is_whole, newest_checkpoint
-from predilect.training.quiet import quiet
+from predilect.training.silence import quiet
 from predilect.training.trainer import Trainer
 
 METRIC = "ndcg@10"

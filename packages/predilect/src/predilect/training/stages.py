@@ -12,7 +12,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from predilect.processes import processes
 from predilect.training.checkpoints import newest_checkpoint
-from predilect.training.quiet import quiet
+from predilect.training.silence import quiet
 
 
 def stage_options(
