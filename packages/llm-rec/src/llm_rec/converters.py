@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from predilect.data import DataError, SequenceSplits
-from predilect.data._arrow import as_dataset, list_column
+from predilect.data.arrow import as_dataset, list_column
 from predilect.data.catalogue import Catalogue
 from predilect.data.splits import PARTS, StepCount, UserSequences
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from llm_rec.prompting import Prompter
-from predilect.data._arrow import as_dataset, as_table
+from predilect.data.arrow import as_dataset, as_table
 from predilect.data.candidates import sample_candidates
 from predilect.data.splits import RowTensors, SequenceSplits, row_tensors
 from predilect.recommender import Recommender

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from predilect.data._arrow import numpy_column
+from predilect.data.arrow import numpy_column
 from predilect.data.splits import PARTS
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from predilect.data._arrow import as_dataset, as_table, numpy_column, positions, sorted_ids
+from predilect.data.arrow import as_dataset, as_table, numpy_column, positions, sorted_ids
 from predilect.data.catalogue import Catalogue
 from predilect.data.schema import DataError, Problem, SchemaReport, check, require
 from predilect.data.splits import SequenceSplits, StepCount, cut

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from predilect.data._arrow import positions
+from predilect.data.arrow import positions
 
 _EXAMPLES = 5
 _WAY_OUT = 'repair the files, or pass on_error="skip" to drop and count the rows with errors'

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from predilect.data._arrow import as_dataset, as_table, list_column, numpy_column
+from predilect.data.arrow import as_dataset, as_table, list_column, numpy_column
 from predilect.data.catalogue import Catalogue
 
 if TYPE_CHECKING:

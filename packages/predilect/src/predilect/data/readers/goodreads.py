@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from predilect.data._arrow import positions
+from predilect.data.arrow import positions
 from predilect.data.readers.base import BrokenLines, RawTables, Reader, find, read_delimited, read_lines
 from predilect.data.schema import DataError
 
