@@ -152,7 +152,7 @@ class Bench:
     @property
     def users(self) -> Array:
         """Whose test row each is."""
-        return np.array(self.splits.test["user_id"])
+        return self.splits.test.user
 
     def _fit(self, system: System, point: Point, seed: int) -> tuple[Recommender, float]:
         options = {**system.fixed, **point, "seed": seed}

@@ -88,7 +88,7 @@ def epochs(splits: SequenceSplits, number: int) -> dict[str, float]:
         arguments = next_item_arguments(
             folder, max_epochs=number, batch_size=config.batch_size, learning_rate=config.learning_rate
         )
-        train, validation = (NextItemRows(splits.tensors(p), splits.sequences) for p in ("train", "validation"))
+        train, validation = (NextItemRows(rows) for rows in (splits.train, splits.validation))
         TimedTrainer(model, arguments, train, validation, patience=number, clock=clock).train()
     seconds = dict(clock.seconds)
     seconds["work"] = sum(seconds[name] for name in ("forward", "backward", "optimizer"))
@@ -97,13 +97,13 @@ def epochs(splits: SequenceSplits, number: int) -> dict[str, float]:
 
 def loading(splits: SequenceSplits, rows: int) -> dict[str, float]:
     size = SASRecRecommender.config_class().batch_size
-    tensors = NextItemRows(splits.tensors("train"), splits.sequences)
-    table = splits.train.select_columns(["history", "target"])
+    rows_at_once = NextItemRows(splits.train)
+    table = splits.train.to_dataset().select_columns(["history", "target"])
     padded = table.map(lambda row: {"history": [0] * (10 - len(row["history"])) + row["history"]}, keep_in_memory=True)
     order = torch.randperm(len(table), generator=torch.Generator().manual_seed(0))[:rows].tolist()
 
     def ours() -> None:
-        for _ in DataLoader(tensors, size, sampler=order, collate_fn=lambda batch: batch):
+        for _ in DataLoader(rows_at_once, size, sampler=order, collate_fn=lambda batch: batch):
             pass
 
     def plain() -> None:
@@ -118,7 +118,7 @@ def main() -> None:
     datasets.disable_progress_bars()
     splits = load().k_core(5).split()
     if given.quick:
-        splits = dataclasses.replace(splits, train=splits.train.select(range(2048)))
+        splits = dataclasses.replace(splits, train=splits.train.select(slice(2048)))
     seconds = epochs(splits, 2 if given.quick else 4)
     load_seconds = loading(splits, 512 if given.quick else 5_000)
     for name in ("forward", "backward", "optimizer"):

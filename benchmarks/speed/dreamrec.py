@@ -37,7 +37,7 @@ from torch.nn import functional as F
 from transformers import EarlyStoppingCallback, set_seed
 
 from predilect.data import RecDataset, SequenceSplits, load
-from predilect.data.splits import RowTensors
+from predilect.data.rows import SequenceRows
 from predilect.evaluation.ranking import rank_metric, target_ranks, top_items
 from predilect.training import NextItemRows, next_item_arguments
 from seqrec_diffusion import DreamRec, DreamRecConfig, DreamRecModel, Sampling, betas
@@ -140,14 +140,15 @@ class Published(nn.Module):
         return F.mse_loss(self.denoise(noisy, states, times), clean)
 
 
-def right_padded(rows: RowTensors) -> tuple[Tensor, Tensor]:
+def right_padded(rows: SequenceRows) -> tuple[Tensor, Tensor]:
     """Histories with the padding moved to their right, and their lengths."""
-    length = (rows.history != 0).sum(1)
-    columns = torch.arange(rows.history.shape[1]) - length[:, None]
-    return rows.history.gather(1, columns % rows.history.shape[1]), length
+    history = rows.histories()
+    length = (history != 0).sum(1)
+    columns = torch.arange(history.shape[1]) - length[:, None]
+    return history.gather(1, columns % history.shape[1]), length
 
 
-def data_frame(rows: RowTensors) -> pd.DataFrame:
+def data_frame(rows: SequenceRows) -> pd.DataFrame:
     history, length = right_padded(rows)
     return pd.DataFrame({"seq": history.tolist(), "len_seq": length.tolist(), "next": rows.target.tolist()})
 
@@ -178,7 +179,7 @@ class Sides:
         self.recommender = DreamRec(**read_preset("zhihu") | own).fit(splits)
         self.model: DreamRecModel = self.recommender.model
         self.published = Published(self.model, sizes.guidance).eval()
-        self.rows = splits.tensors("validation")
+        self.rows = splits.validation
         self.right = right_padded(self.rows)
         self.ddpm = Sampling(sampler="ddpm", steps=None, guidance=sizes.guidance)
 
@@ -195,7 +196,7 @@ class Sides:
         return [self.published_scores(i, min(users, i + EVALUATED_AT_ONCE)).topk(LISTED).indices for i in starts]
 
     def scores(self, sampling: Sampling, start: int, stop: int) -> Tensor:
-        return self.model.scores(self.rows.history[start:stop], sampling)
+        return self.model.scores(self.rows.histories(slice(start, stop)), sampling)
 
     @torch.inference_mode()
     def lists(self, sampling: Sampling) -> Tensor:
@@ -205,12 +206,13 @@ class Sides:
     def ndcg(self, scores: Callable[[int, int], Tensor], size: int) -> float:
         """ndcg@20 on all validation rows, nothing masked, as published."""
         starts = range(0, len(self.rows), size)
-        ranks = [target_ranks(scores(i, i + size), self.rows.target[i : i + size]) for i in starts]
+        ranks = [target_ranks(scores(i, i + size), self.rows.targets(slice(i, i + size))) for i in starts]
         return float(rank_metric(torch.cat(ranks).numpy(), f"ndcg@{LISTED}").mean())
 
     def check(self) -> None:
         """Stop where two sides do not give the same."""
-        history, target = self.rows.history[:EVALUATED_AT_ONCE], self.rows.target[:EVALUATED_AT_ONCE]
+        first = slice(EVALUATED_AT_ONCE)
+        history, target = self.rows.histories(first), self.rows.targets(first)
         with torch.no_grad():
             states = self.published.states(*(part[:EVALUATED_AT_ONCE] for part in self.right))
             agree("states", self.model.states(history), states)
@@ -313,7 +315,7 @@ def training_rows(sides: Sides, repeats: int) -> list[dict[str, Any]]:
 
 def own_steps(sides: Sides, steps: int, options: dict[str, Any]) -> Callable[[], None]:
     model = copy.deepcopy(sides.model).train()
-    rows = NextItemRows(sides.splits.tensors("train"), sides.splits.sequences)
+    rows = NextItemRows(sides.splits.train)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], fused=True, **options)
 
     def run() -> None:
@@ -339,16 +341,14 @@ def trainer_steps(sides: Sides, steps: int, folder: str) -> Callable[[], object]
         save_strategy="no",
         load_best_model_at_end=False,
     )
-    train, validation = (
-        NextItemRows(sides.splits.tensors(part), sides.splits.sequences) for part in ("train", "validation")
-    )
+    train, validation = (NextItemRows(sides.splits.part(part)) for part in ("train", "validation"))
     trainer = DreamRecTrainer(copy.deepcopy(sides.model), arguments, train, validation)
     trainer.remove_callback(EarlyStoppingCallback)  # it wants validation
     return trainer.train
 
 
 def published_steps(sides: Sides, steps: int, options: dict[str, Any]) -> Callable[[], None]:
-    network, frame = copy.deepcopy(sides.published).train(), data_frame(sides.splits.tensors("train"))
+    network, frame = copy.deepcopy(sides.published).train(), data_frame(sides.splits.train)
     optimizer = torch.optim.AdamW(network.parameters(), **options)
 
     def run() -> None:

@@ -23,7 +23,7 @@ def fitted(options: dict[str, Any], letter_splits: Any) -> BIGRec:
 
 
 def test_scores_are_injected_distances_of_what_was_generated(fitted: BIGRec, letter_splits: Any) -> None:
-    history = letter_splits.tensors("test").history[:4]
+    history = letter_splits.test.histories()[:4]
     texts = fitted.generate(history)
     expected = inject(fitted.grounding.distances(texts).cpu(), fitted.retriever.score(history), 3.0)
     scores = fitted.score(history)
@@ -33,19 +33,19 @@ def test_scores_are_injected_distances_of_what_was_generated(fitted: BIGRec, let
 
 
 def test_answers_do_not_depend_on_the_batch(fitted: BIGRec, letter_splits: Any) -> None:
-    history = letter_splits.tensors("test").history[:5]
+    history = letter_splits.test.histories()[:5]
     assert fitted.generate(history) == [fitted.generate(history[i : i + 1])[0] for i in range(5)]
 
 
 def test_it_learns_to_name_the_next_item(options: dict[str, Any], letter_splits: Any) -> None:
     settings = {**options, "tuning": "full", "batch_size": 16, "gamma": 0.0}
     recommender = BIGRec(**settings, sft_steps=250, learning_rate=3e-3).fit(letter_splits)
-    rows = letter_splits.tensors("test")
-    answers = recommender.generate(rows.history[:50])
+    rows = letter_splits.test
+    answers = recommender.generate(rows.histories(slice(50)))
     titles = [letter_splits.catalogue.title(int(i)) for i in rows.target[:50]]
     assert sum(a == t for a, t in zip(answers, titles, strict=True)) > 40
-    best = recommender.score(rows.history[:50]).argmax(dim=1) + 1
-    assert float((best == rows.target[:50]).float().mean()) > 0.8
+    best = recommender.score(rows.histories(slice(50))).argmax(dim=1) + 1
+    assert float((best == rows.targets(slice(50))).float().mean()) > 0.8
 
 
 def test_gamma_is_chosen_on_validation_rows(options: dict[str, Any], letter_splits: Any) -> None:

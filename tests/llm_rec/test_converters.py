@@ -35,7 +35,7 @@ def test_one_file_is_split_by_person(tmp_path: Path) -> None:
     splits = read_sdpo(write(tmp_path / "sample.json", people), ratios=(0.6, 0.2, 0.2))
     assert splits.protocol["data"] == "sample (S-DPO)"
     assert [len(splits.part(p)) for p in ("train", "validation", "test")] == [6, 2, 2]
-    users = [set(splits.part(p)["user_id"]) for p in ("train", "validation", "test")]
+    users = [set(splits.part(p).user.tolist()) for p in ("train", "validation", "test")]
     assert not users[0] & users[1]
     assert not users[1] & users[2]
     assert splits.catalogue.titles == tuple("abcdefghij")
@@ -46,13 +46,13 @@ def test_windows_that_continue_each_other_are_one_person(tmp_path: Path) -> None
         write(tmp_path / f"x-{part}.json", ROWS)
     splits = read_sdpo(tmp_path)
     assert splits.protocol["strategy"] == "official"
-    assert splits.train["user_id"] == [0, 0, 0, 1, 1]
-    assert splits.train["position"] == [3, 4, 5, 3, 4]
+    assert splits.train.user.tolist() == [0, 0, 0, 1, 1]
+    assert splits.train.position.tolist() == [3, 4, 5, 3, 4]
     offsets = splits.sequences.offsets
     assert splits.sequences.items[: offsets[1]].tolist() == [1, 2, 3, 4, 5, 6]
     assert splits.sequences.items[offsets[1] : offsets[2]].tolist() == [10, 9, 8, 1, 2]
     assert splits.catalogue.popularity[:3] == (2, 2, 1)  # a and b by both, c by one: training rows only
-    tensors = splits.tensors("test")
+    tensors = splits.test
     assert tensors.candidates is not None
     assert tensors.history[0].tolist() == [0] * 7 + [1, 2, 3]
     assert all(int(t) in c for t, c in zip(tensors.target, tensors.candidates.tolist(), strict=True))
@@ -89,7 +89,7 @@ def test_the_published_sample(data_dir: Callable[[str], Path]) -> None:
     found = sorted(
         ("::".join(map(title, row["history"])), title(row["target"]), tuple(map(title, row["candidates"])))
         for p in ("train", "validation", "test")
-        for row in splits.part(p)
+        for row in splits.part(p).to_dataset()
     )
     assert found == wanted
 
@@ -119,10 +119,12 @@ def test_llara_rows_with_names(tmp_path: Path) -> None:
     (folder / "id2name.txt").write_text("".join(f"{i}::artist {i}\n" for i in range(9)))
     splits = read_llara(folder)
     assert len(splits.train) == 2  # a history of two items is left out, as in the repository
-    assert [splits.catalogue.title(i) for i in splits.train["history"][1]] == [f"artist {i}" for i in range(4)]
-    assert splits.catalogue.title(splits.train["target"][1]) == "artist 4"
+    assert [splits.catalogue.title(i) for i in splits.train.to_dataset()["history"][1]] == [
+        f"artist {i}" for i in range(4)
+    ]
+    assert splits.catalogue.title(splits.train.target[1]) == "artist 4"
     assert splits.num_items == 9  # also those without any row
-    assert splits.with_candidates(3).tensors("test").candidates is not None
+    assert splits.with_candidates(3).test.candidate_sets() is not None
 
 
 def test_llara_movielens_rows_hold_ratings_and_inverted_titles(tmp_path: Path) -> None:
@@ -131,7 +133,11 @@ def test_llara_movielens_rows_hold_ratings_and_inverted_titles(tmp_path: Path) -
     (folder / "u.item").write_bytes("".join(f"{i}|{n}|x\n" for i, n in enumerate(names, start=1)).encode("latin-1"))
     splits = read_llara(folder)
     title = splits.catalogue.title
-    assert [title(i) for i in splits.train["history"][0]] == ["An American in Paris", "The Godfather", "Film 2"]
+    assert [title(i) for i in splits.train.to_dataset()["history"][0]] == [
+        "An American in Paris",
+        "The Godfather",
+        "Film 2",
+    ]
 
 
 def test_llara_faults_are_named(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def fitted(model_folder: Path, letter_splits: Any) -> LanguageRecommender:
 
 
 def test_hand_made_answers_are_counted(fitted: Any, letter_splits: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = letter_splits.tensors("test")
+    rows = letter_splits.test
     title = letter_splits.catalogue.title
 
     def answers(histories: Any, candidates: Any, *, max_new_tokens: Any) -> list[str]:

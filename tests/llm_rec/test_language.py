@@ -36,8 +36,8 @@ def fitted(options: dict[str, Any], splits: Any) -> LanguageRecommender:
 
 
 def test_a_score_is_the_log_probability_of_the_title_after_its_prompt(fitted: Any, splits: Any) -> None:
-    rows = splits.tensors("test")
-    history, candidates = rows.history[:3], rows.candidates[:3]
+    rows = splits.test
+    history, candidates = rows.histories(slice(3)), rows.candidate_sets(slice(3))
     scores = fitted.score(history, candidates)
     assert scores.shape == (3, 5)
     template = fitted.prompter.prompts[0]
@@ -55,9 +55,9 @@ def test_a_score_is_the_log_probability_of_the_title_after_its_prompt(fitted: An
 
 
 def test_scores_do_not_depend_on_the_batch(fitted: Any, splits: Any) -> None:
-    rows = splits.tensors("test")
-    whole = fitted.score(rows.history[:7], rows.candidates[:7])
-    alone = torch.cat([fitted.score(rows.history[i : i + 1], rows.candidates[i : i + 1]) for i in range(7)])
+    rows = splits.test
+    whole = fitted.score(rows.histories(slice(7)), rows.candidate_sets(slice(7)))
+    alone = torch.cat([fitted.score(rows.histories([i]), rows.candidate_sets([i])) for i in range(7)])
     torch.testing.assert_close(whole, alone, rtol=1e-4, atol=1e-3)
 
 
@@ -70,7 +70,7 @@ def test_saved_and_loaded_it_recommends_the_same_for_a_typed_history(fitted: Any
 
 
 def test_the_language_model_ranks_the_shortlist_and_the_retriever_the_rest(fitted: Any, splits: Any) -> None:
-    history = splits.tensors("test").history[:4]
+    history = splits.test.histories()[:4]
     scores = fitted.score(history)
     shortlists = fitted.retriever.score(history).clone()
     for row in range(4):
@@ -133,8 +133,8 @@ def test_training_goes_on_from_a_saved_model(options: dict[str, Any], splits: An
     before = tuned.model.state_dict()
     assert any(not torch.equal(before[key], value) for key, value in later.model.state_dict().items())
     unmoved = LanguageRecommender(**options, sft_steps=0, start_from=str(tmp_path), inject="none").fit(splits)
-    rows = splits.tensors("test")
-    found = [r.score(rows.history[:3], rows.candidates[:3]) for r in (tuned, unmoved, later)]
+    rows = splits.test
+    found = [r.score(rows.histories(slice(3)), rows.candidate_sets(slice(3))) for r in (tuned, unmoved, later)]
     torch.testing.assert_close(found[0], found[1])
     assert not torch.allclose(found[0], found[2])
     with pytest.raises(FileNotFoundError, match="start_from is the folder of a saved recommender"):
@@ -176,8 +176,8 @@ def test_lora_on_the_last_blocks_only(options: dict[str, Any], splits: Any, tmp_
     states = recommender.model(input_ids=ids, output_hidden_states=True).hidden_states
     assert [state.requires_grad for state in states] == [False, False, True]
     recommender.save_pretrained(tmp_path)
-    histories = splits.tensors("test").history[:4]
-    candidates = splits.tensors("test").candidates[:4]
+    histories = splits.test.histories()[:4]
+    candidates = splits.test.candidate_sets()[:4]
     again = LanguageRecommender.from_pretrained(tmp_path)
     assert torch.equal(again.score(histories, candidates), recommender.score(histories, candidates))
     with pytest.raises(ValueError, match=r"lora_layers must be at most 2, the blocks of this model \(got 3\)"):
@@ -218,12 +218,12 @@ def test_injection_follows_the_validation_rows(options: dict[str, Any], splits: 
     recommender = LanguageRecommender(**{**options, "retriever": "item-knn"}, sft_steps=0, inject=inject).fit(splits)
     weights = recommender.injection
     assert (weights.retriever != 0) == (inject == "retriever")
-    rows = splits.tensors("validation")
+    rows = splits.validation
     alone = LanguageRecommender(**{**options, "retriever": "item-knn"}, sft_steps=0, inject="none").fit(splits)
 
     def likelihood(r: Any) -> float:
-        scores = r.score(rows.history, rows.candidates)
-        columns = (rows.candidates == rows.target[:, None]).long().argmax(1)
+        scores = r.score(rows.histories(), rows.candidate_sets())
+        columns = (rows.candidate_sets() == rows.targets()[:, None]).long().argmax(1)
         return -float(torch.nn.functional.cross_entropy(scores, columns))
 
     assert likelihood(recommender) > likelihood(alone)
@@ -234,7 +234,7 @@ def test_full_ranking_without_candidates(options: dict[str, Any], tiny_splits: A
     recommender = LanguageRecommender(
         **options, full_ranking=way, num_beams=4, sft_steps=1, inject="none", lora_dropout=0.1
     ).fit(tiny_splits)
-    history = tiny_splits.tensors("test").history[:3]
+    history = tiny_splits.test.histories()[:3]
     scores = recommender.score(history)
     assert scores.shape == (3, 20)
     assert bool(torch.isfinite(scores).all())
@@ -250,8 +250,8 @@ def test_full_ranking_without_candidates(options: dict[str, Any], tiny_splits: A
 
 def test_orders_of_candidates_are_averaged(options: dict[str, Any], splits: Any) -> None:
     one = LanguageRecommender(**options, sft_steps=1, inject="none").fit(splits)
-    rows = splits.tensors("test")
-    history, candidates = rows.history[:2], rows.candidates[:2]
+    rows = splits.test
+    history, candidates = rows.histories(slice(2)), rows.candidate_sets(slice(2))
     first = one.score(history, candidates)
     one.config.candidate_orders = 2
     order = torch.randperm(5, generator=torch.Generator().manual_seed(1))

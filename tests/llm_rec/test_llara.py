@@ -130,14 +130,14 @@ def test_a_hybrid_prompt_has_one_vector_per_named_title_and_text_has_none(fitted
 
 
 def test_the_vectors_of_the_items_reach_the_model(fitted: LLaRA, splits: Any) -> None:
-    rows = splits.tensors("test")
-    before = fitted.score(rows.history[:2], rows.candidates[:2])
+    rows = splits.test
+    before = fitted.score(rows.histories(slice(2)), rows.candidate_sets(slice(2)))
     table = fitted._item_vectors
     fitted._item_vectors = table.flip(0)
-    changed = fitted.score(rows.history[:2], rows.candidates[:2])
+    changed = fitted.score(rows.histories(slice(2)), rows.candidate_sets(slice(2)))
     fitted._item_vectors = table
     assert not torch.allclose(before, changed)
-    alone = torch.cat([fitted.score(rows.history[i : i + 1], rows.candidates[i : i + 1]) for i in range(2)])
+    alone = torch.cat([fitted.score(rows.histories([i]), rows.candidate_sets([i])) for i in range(2)])
     torch.testing.assert_close(before, alone, rtol=1e-4, atol=1e-3)
 
 

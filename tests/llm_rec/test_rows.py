@@ -98,7 +98,7 @@ def test_an_empty_history_gets_popular_items_and_taken_ones_go_last(letter_split
 
 
 def test_a_shortlist_that_is_too_long_is_refused(letter_splits: Any, retriever: Any) -> None:
-    history = letter_splits.tensors("test").history[:2]
+    history = letter_splits.test.histories()[:2]
     with pytest.raises(ValueError, match=r"a shortlist of 18 besides a history of 5 needs more than .* 20 items"):
         retriever_shortlist(retriever, history, 18)
 

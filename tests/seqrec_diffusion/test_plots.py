@@ -87,8 +87,10 @@ def test_a_map_shows_items_oracle_items_and_targets(figures, fitted, tiny_splits
     items, *others = figures[0].axes[0].lines
     flat = items.get_xydata()
     assert flat.shape == (20, 2)
-    rows = tiny_splits.tensors("test")
-    followed = {(titles[t - 1], f"after {titles[h[-1] - 1]}") for h, t in zip(rows.history, rows.target, strict=True)}
+    rows = tiny_splits.test
+    followed = {
+        (titles[t - 1], f"after {titles[h[-1] - 1]}") for h, t in zip(rows.histories(), rows.target, strict=True)
+    }
     for oracles, target in zip(others[::2], others[1::2], strict=True):
         assert oracles.get_xydata().shape == (7, 2)
         assert oracles.get_marker() == target.get_marker()

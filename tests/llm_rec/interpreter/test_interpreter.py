@@ -99,7 +99,7 @@ def test_the_backbone_stays_as_it_is(options: dict[str, Any], letter_splits: Any
 
 
 def test_the_adapter_reads_vectors_of_scale_one(small: RecInterpreter, letter_splits: Any) -> None:
-    history = letter_splits.tensors("train").history
+    history = letter_splits.train.histories()
     read = {
         "residual": torch.cat(  # residual rows hold states before and after; all of them set the scale
             [small.source.states(history), small.source.states(torch.cat([history, after(letter_splits)], dim=1))]
@@ -114,7 +114,7 @@ def test_the_adapter_reads_vectors_of_scale_one(small: RecInterpreter, letter_sp
 
 
 def after(splits: Any) -> torch.Tensor:
-    return splits.tensors("train").target[:, None]
+    return splits.train.targets()[:, None]
 
 
 # --- the vector of a row reaches that row ---------------------------------------------------------------------
@@ -298,7 +298,7 @@ def test_rows_that_do_not_fit_are_left_out_whole_and_counted(
     assert whole.dropped == {"recovery": 0}
     prompt = len(whole._prompt("recovery"))
     assert whole._recovery_tokens == 5 * 3  # " a" or "; a", and EOS in place of the first semicolon
-    early = [row for row, position in enumerate(letter_splits.train["position"]) if position <= 5]
+    early = [row for row, position in enumerate(letter_splits.train.position) if position <= 5]
     equal = replace(letter_splits, train=letter_splits.train.select(early))  # a fifth of them have five items
     with pytest.warns(UserWarning, match="are left out of training"):
         cut = RecInterpreter(**options, steps=20, tasks=("recovery",), max_length=prompt + 12).fit(

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
 from torch import nn
 
 from llm_rec.interpreter.rows import RowStream, task_cases
 from llm_rec.interpreter.vectors import Scale, VectorSource, load_scales, repeated, save_scales
+from predilect.data import SequenceRows, UserSequences
 from predilect.modeling import GRU4Rec
 from predilect.modeling.gru4rec import GRU4RecConfig
 from predilect.recommenders import SASRecRecommender
@@ -26,8 +26,8 @@ def source(sasrec: SASRecRecommender) -> VectorSource:
 
 @pytest.fixture
 def few(letter_splits: Any) -> Any:
-    rows = {"user_id": [0, 0, 1], "history": [[], [3], [3, 4, 5]], "target": [3, 4, 6], "position": [0, 1, 3]}
-    return replace(letter_splits, train=Dataset.from_dict({**rows, "timestamp": [1, 2, 3]}))
+    sequences = UserSequences(np.array([3, 4, 3, 4, 5, 6], dtype=np.int32), np.array([0, 2, 6]))
+    return replace(letter_splits, train=SequenceRows.at(sequences, np.array([0, 0, 1]), np.array([0, 1, 3]), 5))
 
 
 def state(source: VectorSource, *history: int) -> torch.Tensor:
@@ -52,7 +52,7 @@ def test_rows_of_items_are_all_in_training_and_the_targets_of_a_part(few: Any, s
     cases = task_cases(few, "train", "item", source)
     assert cases.answers == [[i] for i in range(1, 21)]
     assert torch.equal(cases.vectors[:, 0], source.items[1:])
-    targets = sorted(set(few.test["target"]))
+    targets = sorted(set(few.test.target.tolist()))
     assert [a[0] for a in task_cases(few, "test", "item", source).answers] == targets
 
 
@@ -66,7 +66,7 @@ def test_a_history_is_cut_to_what_the_state_looks_at(letter_splits: Any) -> None
     torch.manual_seed(0)
     short = VectorSource(GRU4Rec(GRU4RecConfig(num_items=20, hidden_size=8, max_history=2)))
     cases = task_cases(letter_splits, "test", "recovery", short)
-    histories = letter_splits.test["history"]
+    histories = letter_splits.test.to_dataset()["history"]
     assert cases.answers == [history[-2:] for history in histories]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from predilect.data import RecDataset, SequenceSplits, sample_candidates
+from predilect.data import RecDataset, SequenceRows, SequenceSplits, UserSequences, sample_candidates
 
 
 def skewed_splits(users: int = 200, items: int = 40, length: int = 6, seed: int = 0) -> SequenceSplits:
@@ -35,7 +35,7 @@ def splits() -> SequenceSplits:
 @pytest.mark.parametrize("part", ["validation", "test"])
 def test_a_set_is_the_target_and_distinct_items_never_taken(splits: SequenceSplits, part: str, negatives: str) -> None:
     sets = sample_candidates(splits, part, size=12, negatives=negatives)
-    rows = splits.part(part)
+    rows = splits.part(part).to_dataset()
     assert sets.shape == (len(rows), 12)
     assert sets.min() >= 1
     assert sets.max() <= splits.num_items
@@ -62,11 +62,10 @@ def test_a_set_does_not_depend_on_which_item_is_the_target(splits: SequenceSplit
     """Exchange each user's last two items: another target, the same items taken, so the same negatives and place."""
     changed = splits.sequences.items.copy().reshape(-1, 6)
     changed[:, [4, 5]] = changed[:, [5, 4]]
-    other_rows = splits.test.map(lambda r: {"target": int(changed[r["user_id"], 5])})
     sequences = replace(splits.sequences, items=changed.ravel())
-    other = replace(splits, test=other_rows, sequences=sequences)
+    other = replace(splits, test=replace(splits.test, sequences=sequences))
     a, b = sample_candidates(splits, "test"), sample_candidates(other, "test")
-    target_a, target_b = np.array(splits.test["target"][:]), np.array(other.test["target"][:])
+    target_a, target_b = splits.test.target, other.test.target
     assert (target_a != target_b).all()
     differs = a != b
     assert np.array_equal(differs.sum(axis=1), np.ones(len(a)))
@@ -76,7 +75,7 @@ def test_a_set_does_not_depend_on_which_item_is_the_target(splits: SequenceSplit
 
 def test_the_place_of_the_target_is_uniform(splits: SequenceSplits) -> None:
     counts = np.zeros(10)
-    target = np.array(splits.test["target"][:])[:, None]
+    target = splits.test.target[:, None]
     for seed in range(50):
         sets = sample_candidates(splits, "test", size=10, seed=seed)
         counts += (sets == target).sum(axis=0)
@@ -86,10 +85,11 @@ def test_the_place_of_the_target_is_uniform(splits: SequenceSplits) -> None:
 
 
 def many_rows(splits: SequenceSplits, count: int) -> tuple[SequenceSplits, int]:
-    """`count` rows of user 0 with one target: each position has a stream of its own."""
-    target = splits.test[0]["target"]
-    rows = {"user_id": [0] * count, "target": [target] * count, "position": list(range(count))}
-    return replace(splits, test=Dataset.from_dict(rows)), target
+    """`count` users who took what user 0 took, in the same order: each has a stream of its own."""
+    taken = splits.sequences.whole(np.array([0]))[1]
+    sequences = UserSequences(np.tile(taken, count), np.arange(count + 1) * len(taken))
+    rows = SequenceRows.at(sequences, np.arange(count), np.full(count, len(taken) - 1), 5)
+    return replace(splits, test=rows), int(taken[-1])
 
 
 def test_negatives_are_uniform_over_the_items_never_taken(splits: SequenceSplits) -> None:
@@ -144,7 +144,9 @@ def test_a_rare_item_comes_before_those_that_training_never_saw(splits: Sequence
     taken = splits.sequences.whole(np.array([0]))[1].tolist()
     rare = next(i for i in range(1, 41) if i not in taken)
     many, target = many_rows(splits, 20)
-    many = replace(many, train_interactions=Dataset.from_dict({"item_id": [taken[0]] * 5000 + [rare]}))
+    popularity = np.zeros(40, dtype=int)
+    popularity[[taken[0] - 1, rare - 1]] = 5000, 1
+    many = replace(many, catalogue=replace(many.catalogue, popularity=tuple(popularity.tolist())))
     sets = sample_candidates(many, "test", size=3, negatives="popularity")
     assert all({target, rare} < set(row) for row in sets.tolist())
     assert len(np.unique(sets)) > 10  # the third is one of those never seen
@@ -162,12 +164,12 @@ def test_bad_options_are_refused(splits: SequenceSplits, options: dict[str, obje
 def test_with_candidates_adds_the_column_and_says_so(splits: SequenceSplits) -> None:
     with_sets = splits.with_candidates(size=8, seed=2, negatives="popularity")
     expected = sample_candidates(splits, "test", size=8, seed=2, negatives="popularity")
-    assert with_sets.test["candidates"][:] == expected.tolist()
-    assert with_sets.tensors("test").candidates.tolist() == expected.tolist()
-    assert "candidates" in with_sets.validation.column_names
-    assert "candidates" not in with_sets.train.column_names
-    assert "candidates" not in splits.test.column_names
+    assert with_sets.test.to_dataset()["candidates"][:] == expected.tolist()
+    assert with_sets.test.candidate_sets().tolist() == expected.tolist()
+    assert with_sets.validation.candidates is not None
+    assert with_sets.train.candidates is None
+    assert splits.test.candidates is None
     added = {k: v for k, v in with_sets.protocol.items() if k not in splits.protocol}
     assert added == {"candidates": 8, "candidate_seed": 2, "negatives": "popularity"}
     again = with_sets.with_candidates(size=5)
-    assert len(again.test[0]["candidates"]) == 5
+    assert again.test.candidates.shape[1] == 5

@@ -356,10 +356,9 @@ def test_real_zhihu_rows_come_back(data_dir: DataDir) -> None:
     for part, name, count in (("train", "train", 61_641), ("validation", "val", 8_160), ("test", "test", 7_911)):
         table = pq.read_table(folder / f"{name}.parquet")
         assert len(splits.part(part)) == count == len(table)
-        assert raw[np.array(splits.part(part)["target"][:]) - 1].tolist() == table["next"].to_pylist()
-        tensors = splits.tensors(part)
+        assert raw[splits.part(part).target - 1].tolist() == table["next"].to_pylist()
         published = np.array(table["seq"].to_pylist())
-        ours = tensors.history.numpy()
+        ours = splits.part(part).histories().numpy()
         for row in range(0, count, 97):
             assert raw[ours[row][ours[row] > 0] - 1].tolist() == published[row][published[row] < 4838].tolist()
 
@@ -395,7 +394,7 @@ def test_recbole_benchmark_split_and_refusals(tmp_path: Path) -> None:
     parts = {"b__train__inter": head + "1\t1\t1\n1\t2\t2\n", "b__valid__inter": head + "1\t3\t3\n"}
     folder = write(tmp_path, **parts, b__test__inter=head + "1\t4\t4\n")
     splits = load(folder).split("official")
-    assert [splits.part(p)["target"][:] for p in ("train", "validation", "test")] == [[2], [3], [4]]
+    assert [splits.part(p).target.tolist() for p in ("train", "validation", "test")] == [[2], [3], [4]]
     sequences = write(tmp_path / "s", s__inter="user_id:token\titem_id_list:token_seq\n1\t1 2 3\n")
     with pytest.raises(DataError, match="lacks the field item_id"):
         load(sequences)
@@ -499,7 +498,7 @@ def test_real_sessions_with_an_official_split(data_dir: DataDir) -> None:
     assert (data.counts[0].interactions, data.counts[0].users, data.counts[0].items) == (7451, 1082, 890)
     assert data.interactions["event"][:].count("buy") == 2063
     splits = data.split("official")
-    assert [len(set(splits.part(p)["user_id"])) for p in ("train", "validation", "test")] == [541, 270, 271]
+    assert [len(set(splits.part(p).user.tolist())) for p in ("train", "validation", "test")] == [541, 270, 271]
 
 
 # load itself

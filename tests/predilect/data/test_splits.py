@@ -32,7 +32,10 @@ def ten_events() -> RecDataset:
 
 
 def rows_of(splits: SequenceSplits, part: str) -> list[tuple[int, list[int], int, int, int]]:
-    return [(r["user_id"], r["history"], r["target"], r["timestamp"], r["position"]) for r in splits.part(part)]
+    return [
+        (r["user_id"], r["history"], r["target"], r["timestamp"], r["position"])
+        for r in splits.part(part).to_dataset()
+    ]
 
 
 def test_temporal_by_hand() -> None:
@@ -61,14 +64,14 @@ def test_temporal_by_hand() -> None:
 def test_a_temporal_boundary_never_falls_within_one_time() -> None:
     times = [0, 1, 2, 5, 5, 5, 5, 5, 5, 9]
     splits = make([0] * 10, list(range(10)), times).split("temporal", ratios=(0.4, 0.4, 0.2))
-    assert splits.train["timestamp"][:] == [1, 2]
-    assert splits.validation["timestamp"][:] == [5] * 6
-    assert splits.test["timestamp"][:] == [9]
+    assert splits.train.timestamp.tolist() == [1, 2]
+    assert splits.validation.timestamp.tolist() == [5] * 6
+    assert splits.test.timestamp.tolist() == [9]
 
 
 def test_equal_times_keep_the_order_of_the_rows() -> None:
     splits = make([0] * 5, [3, 1, 2, 5, 4], [7, 7, 7, 8, 9]).split("leave_one_out")
-    assert splits.test[0]["history"] == [3, 1, 2, 5]
+    assert splits.test.to_dataset()[0]["history"] == [3, 1, 2, 5]
 
 
 def test_leave_one_out_by_hand() -> None:
@@ -84,20 +87,20 @@ def test_by_user_keeps_users_whole_and_follows_the_seed() -> None:
     users = [u for u in range(50) for _ in range(3)]
     data = make(users, list(range(150)), list(range(150)))
     splits = data.split("by_user", seed=3)
-    owners = [set(splits.part(p)["user_id"]) for p in PARTS]
+    owners = [set(splits.part(p).user.tolist()) for p in PARTS]
     assert [len(o) for o in owners] == [40, 5, 5]
     assert len(set.union(*owners)) == 50
     assert set(splits.train_interactions["user_id"]) == owners[0]
     again, other = data.split("by_user", seed=3), data.split("by_user", seed=4)
-    assert again.test["user_id"][:] == splits.test["user_id"][:]
-    assert other.test["user_id"][:] != splits.test["user_id"][:]
+    assert again.test.user.tolist() == splits.test.user.tolist()
+    assert other.test.user.tolist() != splits.test.user.tolist()
     assert splits.protocol["split_seed"] == 3
 
 
 def test_official_follows_the_column() -> None:
     data = make([0, 0, 0, 0], [1, 2, 3, 4], [1, 2, 3, 4], ["train", "train", "validation", "test"])
     splits = data.split("official")
-    assert [splits.part(p)["target"][:] for p in PARTS] == [[2], [3], [4]]
+    assert [splits.part(p).target.tolist() for p in PARTS] == [[2], [3], [4]]
     with pytest.raises(ValueError, match="no column split"):
         ten_events().split("official")
     bad = make([0, 0], [1, 2], [1, 2], ["train", "holdout"])
@@ -188,11 +191,11 @@ def test_every_event_is_one_row_and_sees_only_its_past(
 
 
 def test_tensors_pad_on_the_left() -> None:
-    tensors = ten_events().split("temporal", ratios=(0.6, 0.2, 0.2), max_history=4).tensors("train")
-    assert tensors.history.tolist() == [[0, 0, 0, 1], [0, 0, 1, 2], [0, 0, 0, 7], [0, 0, 7, 8]]
-    assert tensors.target.tolist() == [2, 3, 8, 9]
-    assert tensors.candidates is None
-    assert len(tensors) == 4
+    rows = ten_events().split("temporal", ratios=(0.6, 0.2, 0.2), max_history=4).train
+    assert rows.histories().tolist() == [[0, 0, 0, 1], [0, 0, 1, 2], [0, 0, 0, 7], [0, 0, 7, 8]]
+    assert rows.targets().tolist() == [2, 3, 8, 9]
+    assert rows.candidate_sets() is None
+    assert len(rows) == 4
 
 
 def test_past_and_whole_of_users() -> None:
@@ -209,10 +212,7 @@ def test_unknown_part() -> None:
 
 
 def test_no_rows_are_tensors_of_no_rows(tiny_splits) -> None:
-    from predilect.data.splits import row_tensors
-
     rows = tiny_splits.with_candidates(5).test.select([])
-    tensors = row_tensors(rows, 4)
-    assert tensors.history.shape == (0, 4)
-    assert tensors.candidates is not None
-    assert len(tensors.candidates) == 0
+    assert rows.histories().shape == rows.next_histories().shape == (0, rows.max_history)
+    assert rows.candidate_sets().shape == (0, 5)
+    assert len(rows.seen()[0]) == len(rows.repeat) == 0

@@ -7,10 +7,10 @@ from typing import Any, Self
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
 
 from predilect.data.catalogue import Catalogue
-from predilect.data.splits import SequenceSplits, UserSequences
+from predilect.data.rows import SequenceRows, UserSequences
+from predilect.data.splits import SequenceSplits
 from predilect.evaluation import Evaluation, bootstrap_interval, compare, evaluate, paired_bootstrap, paired_difference
 from predilect.recommender import Recommender
 
@@ -23,28 +23,25 @@ def make_splits(seed: int = 0, users: int = 20, candidates: bool = True) -> Sequ
     lengths = rng.integers(4, 10, users)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     items = rng.integers(1, ITEMS + 1, offsets[-1]).astype(np.int32)
-    rows: dict[str, list[Any]] = {
-        "user_id": [], "history": [], "target": [], "timestamp": [], "position": [], "candidates": [],
-    }  # fmt: skip
-    for user in range(users):
-        whole = items[offsets[user] : offsets[user + 1]].tolist()
-        for position in range(len(whole) - 3, len(whole)):
+    sequences = UserSequences(items, offsets.astype(np.int64))
+    user, position, sets = [], [], []
+    for one in range(users):
+        whole = items[offsets[one] : offsets[one + 1]].tolist()
+        for place in range(len(whole) - 3, len(whole)):
             others = [i for i in range(1, ITEMS + 1) if i not in whole][:3]
-            choice = rng.permutation([whole[position], *others]).tolist()
-            for name, value in zip(
-                rows, (user, whole[:position][-5:], whole[position], position, position, choice), strict=True
-            ):
-                rows[name].append(value)
-    if not candidates:
-        del rows["candidates"]
-    test = Dataset.from_dict(rows)
+            user.append(one)
+            position.append(place)
+            sets.append(rng.permutation([whole[place], *others]))
+    test = SequenceRows.at(
+        sequences, np.array(user), np.array(position), 5, candidates=np.array(sets) if candidates else None
+    )
     names = tuple(str(i) for i in range(1, ITEMS + 1))
     protocol: dict[str, Any] = {"data": "made", "strategy": "leave_one_out", "ratios": None, "max_history": 5}
     if candidates:
         protocol |= {"candidates": 4, "candidate_seed": 3, "negatives": "uniform"}
     return SequenceSplits(
-        test.select([]), test.select(range(3)), test, test.select([]), Catalogue(names, names, ((),) * ITEMS),
-        UserSequences(items, offsets.astype(np.int64)), protocol, (),
+        test.select([]), test.select(range(3)), test, test.select([]).to_dataset(),
+        Catalogue(names, names, ((),) * ITEMS), protocol, (),
     )  # fmt: skip
 
 
@@ -96,9 +93,9 @@ def expected_rank(splits: SequenceSplits, row: dict[str, Any], scores: list[floa
 @pytest.mark.parametrize("mask", [True, False])
 def test_ranks_equal_the_definition(splits: SequenceSplits, protocol: str, mask: bool) -> None:
     found = evaluate(Fixed(), splits, protocol=protocol, mask_seen=mask, bootstrap=0)
-    histories = splits.tensors("test").history
+    histories = splits.test.histories()
     scores = Fixed().table(histories)
-    for row, source, row_scores in zip(found.rows, splits.test, scores, strict=True):
+    for row, source, row_scores in zip(found.rows, splits.test.to_dataset(), scores, strict=True):
         ids = list(range(1, ITEMS + 1)) if protocol == "full" else source["candidates"]
         values = [row_scores[i - 1].item() for i in ids]
         assert row["rank"] == expected_rank(splits, source, values, ids, mask)
@@ -162,7 +159,7 @@ def test_intervals_resample_users(splits: SequenceSplits) -> None:
 def test_seen_items_are_not_shown_and_repeats_are_counted(splits: SequenceSplits) -> None:
     repeats = 0
     found = evaluate(Fixed(), splits, bootstrap=0)
-    scores = Fixed().table(splits.tensors("test").history)
+    scores = Fixed().table(splits.test.histories())
     for row, row_scores in zip(found.rows, scores, strict=True):
         start = splits.sequences.offsets[row["user_id"]]
         seen = set(splits.sequences.items[start : start + row["position"]].tolist())

@@ -190,7 +190,7 @@ def test_a_model_that_ranks_some_rows_is_compared_on_them(
     tops = [example["lists"] for example in board.examples]
     assert all(lists["slow"] == lists["next"] for lists in tops)
     rows = {row["row"]: row for row in pq.read_table(tmp_path / "run/models/slow/rows.parquet").to_pylist()}
-    test = tiny_splits.test.to_list()
+    test = tiny_splits.test.to_dataset().to_list()
     assert all(test[number]["target"] == row["target"] for number, row in rows.items())
     told = f"slow ranked 40 of the {board.num_rows} test rows"
     assert told in render(board)

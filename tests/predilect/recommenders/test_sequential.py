@@ -119,7 +119,7 @@ def test_refuses_to_resume_a_run_with_other_options(tiny_splits, tmp_path):
     make(GRU4RecRecommender, max_epochs=1).fit(tiny_splits, output_dir=tmp_path)
     with pytest.raises(ValueError, match=r"another config .*resume=False"):
         make(GRU4RecRecommender, max_epochs=1, dropout=0.2).fit(tiny_splits, output_dir=tmp_path, resume=True)
-    other = dataclasses.replace(tiny_splits, train=tiny_splits.train.select(range(100)))
+    other = dataclasses.replace(tiny_splits, train=tiny_splits.train.select(slice(100)))
     with pytest.raises(ValueError, match="another data"):
         make(GRU4RecRecommender, max_epochs=1).fit(other, output_dir=tmp_path, resume=True)
     make(GRU4RecRecommender, max_epochs=1, dropout=0.2).fit(tiny_splits, output_dir=tmp_path)

@@ -22,7 +22,7 @@ from predilect.training import NextItemRows, NextItemTrainer, newest_checkpoint,
 
 
 def rows_of(splits, part: str) -> NextItemRows:
-    return NextItemRows(splits.tensors(part), splits.sequences)
+    return NextItemRows(splits.part(part))
 
 
 def make_trainer(
@@ -87,25 +87,25 @@ def scripted(splits, folder: Path, *, patience: int, callbacks=()) -> Scripted:
 def test_rows_are_cut_by_one_index(tiny_splits):
     rows = rows_of(tiny_splits, "train")
     batch = rows.__getitems__([3, 0])
-    assert batch["history"].tolist() == [tiny_splits.tensors("train").history[i].tolist() for i in (3, 0)]
-    assert batch["target"].tolist() == [tiny_splits.train["target"][3], tiny_splits.train["target"][0]]
-    assert rows[3]["target"].tolist() == [tiny_splits.train["target"][3]]
+    assert batch["history"].tolist() == [tiny_splits.train.histories([i])[0].tolist() for i in (3, 0)]
+    assert batch["target"].tolist() == [tiny_splits.train.target[3], tiny_splits.train.target[0]]
+    assert rows[3]["target"].tolist() == [tiny_splits.train.target[3]]
 
 
 def test_learns_the_ring(tiny_splits, tmp_path):
     trainer = make_trainer(tiny_splits, tmp_path, max_epochs=15, learning_rate=0.01)
     trainer.train()
     assert max(curve(trainer)) > 0.9
-    rows = tiny_splits.tensors("test")
-    assert (trainer.model.eval().scores(rows.history).argmax(1) + 1 == rows.target).float().mean() > 0.9
+    rows = tiny_splits.test
+    assert (trainer.model.eval().scores(rows.histories()).argmax(1) + 1 == rows.targets()).float().mean() > 0.9
 
 
 def test_validation_metric_equals_a_plain_computation(tiny_splits, tmp_path):
     trainer = make_trainer(tiny_splits, tmp_path)
     ours = trainer.evaluate()["eval_ndcg@10"]
     gains = []
-    scores = trainer.model.eval().scores(tiny_splits.tensors("validation").history)
-    for row, own in zip(tiny_splits.validation, scores.tolist(), strict=True):
+    scores = trainer.model.eval().scores(tiny_splits.validation.histories())
+    for row, own in zip(tiny_splits.validation.to_dataset(), scores.tolist(), strict=True):
         sequence = tiny_splits.sequences
         start = sequence.offsets[row["user_id"]]
         seen = set(sequence.items[start : start + row["position"]].tolist()) - {row["target"]}
@@ -341,7 +341,7 @@ splits = RecDataset(Dataset.from_dict(log), Dataset.from_dict(items), name="ring
 set_seed(0)
 model = SASRec(SASRecConfig(num_items=20, hidden_size=16, max_history=5, dropout=0.3))
 arguments = next_item_arguments(folder, max_epochs=6, batch_size=16, seed=0, data_seed=0, use_cpu=True)
-data = [NextItemRows(splits.tensors(part), splits.sequences) for part in ("train", "validation")]
+data = [NextItemRows(splits.part(part)) for part in ("train", "validation")]
 trainer = NextItemTrainer(model, arguments, *data, patience=20)
 trainer.train(resume_from_checkpoint=True)
 trainer.save_model(out)

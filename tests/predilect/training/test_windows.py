@@ -209,8 +209,7 @@ def test_the_targets_of_a_split_are_its_training_rows(planted_log, strategy, min
     )
     log = Dataset.from_dict({**planted_log, "rating": [1.0] * len(planted_log["user_id"])})
     splits = RecDataset(log, items, name="planted").split(strategy, max_history=5, min_history=min_history)
-    rows = splits.train.with_format("numpy")
-    user, position = rows["user_id"][:], rows["position"][:]
+    user, position = splits.train.user, splits.train.position
     windows = NextItemWindows(splits.sequences, user, position, max_history=5)
     wanted = Counter(tuple(pair) for pair in zip(user.tolist(), position.tolist(), strict=True))
     found = Counter()

@@ -16,7 +16,7 @@ from llm_rec.config import RANKING, TRAINING, PromptedConfig
 from llm_rec.grounding import Grounding, choose_gamma, inject
 from llm_rec.language_model import base_model, load_language_model, save_language_model, with_lora
 from predilect.configuration import option
-from predilect.data.splits import SequenceSplits, row_tensors
+from predilect.data.splits import SequenceSplits
 from predilect.modeling.causal_lm import cache_folder
 from predilect.recommender import RecommenderConfig
 
@@ -101,12 +101,14 @@ class BIGRec(PromptedRecommender):
             self.gamma = self.config.gamma
             return
         order = np.random.default_rng(self.config.seed).permutation(len(splits.validation))[: self.config.gamma_rows]
-        rows = row_tensors(splits.validation.select(order), splits.protocol["max_history"])
+        rows = splits.validation.select(order)
+        histories = rows.histories()
         with torch.inference_mode():
-            distances = self.grounding.distances(self.generate(rows.history)).cpu()
-            prior = self.retriever.score(rows.history)
-        seen = splits.sequences.past(rows.user_id.numpy(), rows.position.numpy())
-        self.gamma = choose_gamma(distances, prior, rows.target, candidates=rows.candidates, exclude=seen)
+            distances = self.grounding.distances(self.generate(histories)).cpu()
+            prior = self.retriever.score(histories)
+        self.gamma = choose_gamma(
+            distances, prior, rows.targets(), candidates=rows.candidate_sets(), exclude=rows.seen()
+        )
 
     def _save_model(self, folder: Path) -> None:
         save_language_model(self.model, self.prompter.tokenizer, folder)

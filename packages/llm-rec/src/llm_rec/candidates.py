@@ -15,7 +15,7 @@ from llm_rec.config import CandidateConfig
 from llm_rec.injection import Injection, fit_injection
 from llm_rec.ranking import score_candidates
 from llm_rec.rows import Examples, ranked_items, retriever_shortlist, with_target
-from predilect.data.splits import SequenceSplits, row_tensors
+from predilect.data.splits import SequenceSplits
 from predilect.recommender import RecommenderConfig
 from predilect.training import arithmetic
 
@@ -56,23 +56,21 @@ class CandidateRecommender(PromptedRecommender):
         which case only rows whose target is on it tell anything.
         """
         order = np.random.default_rng(self.config.seed).permutation(len(splits.validation))
-        if "candidates" in splits.validation.column_names:
+        if splits.validation.candidates is not None:
             order = order[: self.config.inject_rows]
         else:
             order = order[: 50 * self.config.inject_rows]
-        rows = row_tensors(splits.validation.select(order), splits.protocol["max_history"])
-        if rows.candidates is not None:
-            return Examples(rows.history, rows.target, rows.candidates, torch.from_numpy(order))
-        shortlist = retriever_shortlist(self.retriever, rows.history, self.config.shortlist)
-        answerable = (shortlist == rows.target[:, None]).any(dim=1).nonzero().squeeze(1)[: self.config.inject_rows]
+        rows = splits.validation.select(order)
+        history, target, sets = rows.histories(), rows.targets(), rows.candidate_sets()
+        if sets is not None:
+            return Examples(history, target, sets, torch.from_numpy(order))
+        shortlist = retriever_shortlist(self.retriever, history, self.config.shortlist)
+        answerable = (shortlist == target[:, None]).any(dim=1).nonzero().squeeze(1)[: self.config.inject_rows]
         if len(answerable) < 2:  # a retriever that finds nothing: the last place of the list goes to the target
-            shortlist = with_target(shortlist, rows.target)
+            shortlist = with_target(shortlist, target)
             answerable = torch.arange(min(len(rows), self.config.inject_rows))
         return Examples(
-            rows.history[answerable],
-            rows.target[answerable],
-            shortlist[answerable],
-            torch.from_numpy(order)[answerable],
+            history[answerable], target[answerable], shortlist[answerable], torch.from_numpy(order)[answerable]
         )
 
     # --- ranking ----------------------------------------------------------------------------------------------

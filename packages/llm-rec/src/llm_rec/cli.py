@@ -278,7 +278,7 @@ def _rank(recommender: Any, splits: SequenceSplits, part: str, config: TrainConf
     from llm_rec.generate_protocol import evaluate_generation
     from predilect.evaluation import evaluate
 
-    fixed = "candidates" if "candidates" in splits.part(part).column_names else config.protocol
+    fixed = "candidates" if splits.part(part).candidates is not None else config.protocol
     shared: dict[str, Any] = {"max_rows": config.test_rows, "bootstrap": config.bootstrap, "seed": config.seed}
     evaluations: dict[str, Any] = {
         fixed: evaluate(

@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from predilect.data import DataError, SequenceSplits
-from predilect.data.arrow import as_dataset, list_column
+from predilect.data.arrow import as_dataset
 from predilect.data.catalogue import Catalogue
-from predilect.data.splits import PARTS, StepCount, UserSequences
+from predilect.data.rows import PARTS, SequenceRows, UserSequences
+from predilect.data.splits import StepCount
 
 WINDOW = 10  # items of the longest history in both repositories' files
 _JOINED = "::"
@@ -107,8 +108,9 @@ def splits_of_windows(
 ) -> SequenceSplits:
     """Splits from rows that were cut from sequences before.
 
-    Rows that continue each other's windows become one user; positions count from the first item of a user's first
-    window. Items are numbered by their names in alphabetical order.
+    Rows that continue each other's windows, each with all that its forerunner had up to `WINDOW` items, become one
+    user; positions count from the first item of a user's first window. Items are numbered by their names in
+    alphabetical order.
 
     Args:
         windows: "train", "validation", "test" -> rows.
@@ -123,21 +125,25 @@ def splits_of_windows(
     mentioned = {n for rows in windows.values() for w in rows for n in (*w.history, w.target, *w.candidates)}
     titles = tuple(sorted(mentioned.union(names)))
     number = {title: i for i, title in enumerate(titles, start=1)}
-    people = {part: _people(list(windows[part])) for part in PARTS}
-    sequences: list[list[int]] = []
-    tables, sizes = {}, {}
-    for part in PARTS:
-        first_user = len(sequences)
-        tables[part] = _rows(people[part], number, first_user)
-        sequences += [[number[n] for n in (*rows[0].history, *(w.target for w in rows))] for rows in people[part]]
-        sizes[part] = len(tables[part])
-    offsets = np.concatenate([[0], np.cumsum([len(s) for s in sequences])])
-    flat = np.array([i for s in sequences for i in s], dtype=np.int32)
-    training = _interactions(sequences[: len(people["train"])])
-    counts = np.bincount(training["item_id"].to_numpy(), minlength=len(titles) + 1)[1:]
+    people = {part: _people(list(windows[part]), whole=True) for part in PARTS}
     drawn = {len(w.candidates) for rows in windows.values() for w in rows}
     if len(drawn) > 1:
         raise DataError(f"{name} has rows of {' and of '.join(map(str, sorted(drawn)))} candidates: all need as many")
+    lists = [
+        [number[n] for n in (*own[0].history, *(w.target for w in own))] for part in PARTS for own in people[part]
+    ]
+    flat = np.array([i for some in lists for i in some], dtype=np.int32)
+    sequences = UserSequences(
+        flat, np.concatenate([[0], np.cumsum([len(some) for some in lists])]), timestamp=np.arange(len(flat))
+    )
+    parts, steps, first_user = [], [], 0
+    for part in PARTS:
+        rows = _rows(people[part], number, sequences, first_user)
+        first_user += len(people[part])
+        parts.append(rows)
+        steps.append(StepCount(f"{strategy}: {part}", len(rows), len(people[part]), len(np.unique(rows.target))))
+    training = _interactions(lists[: len(people["train"])])
+    counts = np.bincount(training["item_id"].to_numpy(), minlength=len(titles) + 1)[1:]
     protocol = {
         "data": name,
         "strategy": strategy,
@@ -150,40 +156,27 @@ def splits_of_windows(
         "candidate_seed": None,
         "negatives": "uniform" if max(drawn) else None,
     }
-    step_counts = [
-        StepCount(f"{strategy}: {part}", sizes[part], len(people[part]), len(set(tables[part]["target"].to_pylist())))
-        for part in PARTS
-    ]
+    train, validation, test = parts
     return SequenceSplits(
-        train=as_dataset(tables["train"]),
-        validation=as_dataset(tables["validation"]),
-        test=as_dataset(tables["test"]),
+        train=train,
+        validation=validation,
+        test=test,
         train_interactions=as_dataset(training),
         catalogue=Catalogue(titles, titles, ((),) * len(titles), tuple(counts.tolist())),
-        sequences=UserSequences(flat, offsets.astype(np.int64)),
         protocol=protocol,
-        counts=tuple(step_counts),
+        counts=tuple(steps),
     )
 
 
-def _rows(people: Sequence[Sequence[Window]], number: Mapping[str, int], first_user: int) -> pa.Table:
-    rows = [(first_user + u, len(own[0].history) + k, w) for u, own in enumerate(people) for k, w in enumerate(own)]
-    windows = [w for _, _, w in rows]
-    columns: dict[str, Any] = {
-        "user_id": pa.array([u for u, _, _ in rows], pa.int32()),
-        "history": _lists([w.history for w in windows], number),
-        "target": pa.array([number[w.target] for w in windows], pa.int32()),
-        "timestamp": pa.array(range(len(rows)), pa.int64()),
-        "position": pa.array([p for _, p, _ in rows], pa.int32()),
-    }
-    if windows and windows[0].candidates:
-        columns["candidates"] = _lists([w.candidates for w in windows], number)
-    return pa.table(columns)
-
-
-def _lists(names: Sequence[Sequence[str]], number: Mapping[str, int]) -> pa.Array:
-    values = np.array([number[n] for some in names for n in some], dtype=np.int32)
-    return list_column(values, np.array([len(some) for some in names]))
+def _rows(
+    people: Sequence[Sequence[Window]], number: Mapping[str, int], sequences: UserSequences, first_user: int
+) -> SequenceRows:
+    places = [(first_user + u, len(own[0].history) + k) for u, own in enumerate(people) for k in range(len(own))]
+    user, position = np.array(places).T
+    sets = [[number[n] for n in w.candidates] for own in people for w in own]
+    return SequenceRows.at(
+        sequences, user, position, WINDOW, candidates=np.array(sets, dtype=np.int32) if sets[0] else None
+    )
 
 
 def _interactions(sequences: Sequence[Sequence[int]]) -> pa.Table:
@@ -198,13 +191,14 @@ def _interactions(sequences: Sequence[Sequence[int]]) -> pa.Table:
     )
 
 
-def _people(rows: Sequence[Window]) -> list[list[Window]]:
-    """Rows in chains: each continues the window of the one before."""
+def _people(rows: Sequence[Window], *, whole: bool = False) -> list[list[Window]]:
+    """Rows in chains: each continues the window of the one before; `whole`: with all of it that a window holds."""
     people: list[list[Window]] = []
     for row in rows:
         before = people[-1][-1] if people else None
         longer = (*before.history, before.target) if before else ()
-        if before and len(row.history) >= len(before.history) and row.history == longer[-len(row.history) :]:
+        least = min(len(longer), WINDOW) if whole else len(before.history) if before else 0
+        if before and len(row.history) >= least and row.history == longer[-len(row.history) :]:
             people[-1].append(row)
         else:
             people.append([row])

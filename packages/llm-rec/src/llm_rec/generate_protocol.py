@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from llm_rec.base import PromptedRecommender
 from llm_rec.matching import TitleMatcher
-from predilect.data.splits import SequenceSplits, row_tensors
+from predilect.data.splits import SequenceSplits
 from predilect.evaluation import Evaluation, GenerationMetrics
 from predilect.evaluation.bootstrap import bootstrap_intervals
 
@@ -48,15 +48,15 @@ def evaluate_generation(
     numbers = np.arange(total)
     if max_rows is not None and max_rows < total:
         numbers = np.sort(np.random.default_rng(seed).permutation(total)[:max_rows])
-    rows = row_tensors(splits.part(part).select(numbers), splits.protocol["max_history"])
-    named = rows.candidates if recommender.prompter.names_candidates else None
+    rows = splits.part(part).select(numbers)
+    named = rows.candidate_sets() if recommender.prompter.names_candidates else None
     if recommender.prompter.names_candidates and named is None:
         raise ValueError(f"the part {part!r} has no candidates for the prompts to name: use splits.with_candidates")
     answers: list[str] = []
     for start in range(0, len(rows), batch_size):
         some = slice(start, start + batch_size)
         answers += recommender.generate(
-            rows.history[some], None if named is None else named[some], max_new_tokens=max_new_tokens
+            rows.histories(some), None if named is None else named[some], max_new_tokens=max_new_tokens
         )
     catalogue = recommender.catalogue
     everything = None if named is not None else TitleMatcher([catalogue.title(i + 1) for i in range(len(catalogue))])
@@ -66,11 +66,11 @@ def evaluate_generation(
         matcher = everything or TitleMatcher([catalogue.title(i) for i in ids], ids)
         matches.append(matcher.match(answer))
     metrics = GenerationMetrics()
-    metrics.update([m.item_id for m in matches], rows.target)
-    results: dict[str, Any] = {"rows": len(rows), "users": len(np.unique(rows.user_id)), **metrics.compute()}
+    metrics.update([m.item_id for m in matches], rows.targets())
+    results: dict[str, Any] = {"rows": len(rows), "users": len(np.unique(rows.user)), **metrics.compute()}
     if bootstrap:
         for name, interval in bootstrap_intervals(
-            metrics.per_row(), groups=rows.user_id, resamples=bootstrap, seed=seed
+            metrics.per_row(), groups=rows.user, resamples=bootstrap, seed=seed
         ).items():
             results[f"{name}_low"], results[f"{name}_high"] = interval.low, interval.high
     setting = {
@@ -82,9 +82,9 @@ def evaluate_generation(
     }
     table = {
         "row": numbers,
-        "user_id": rows.user_id.numpy(),
-        "position": rows.position.numpy(),
-        "target": rows.target.numpy(),
+        "user_id": rows.user,
+        "position": rows.position,
+        "target": rows.target,
         "answer": answers,
         "item": [m.item_id or 0 for m in matches],
         "reason": [m.reason for m in matches],

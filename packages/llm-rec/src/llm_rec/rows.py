@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 
 from llm_rec.prompting import Prompter
-from predilect.data.arrow import as_dataset, as_table
-from predilect.data.candidates import sample_candidates
-from predilect.data.splits import RowTensors, SequenceSplits, row_tensors
+from predilect.data.splits import SequenceSplits, sample_candidates
 from predilect.recommender import Recommender
 
 
@@ -70,10 +68,12 @@ def training_examples(
     parts = []
     for number in np.unique(places // total):
         rows = order[places[places // total == number] % total]
-        chosen = replace(splits, train=as_dataset(as_table(splits.train).take(rows)))
-        tensors = row_tensors(chosen.train, splits.protocol["max_history"])
-        sets = _candidates(chosen, tensors, size, negatives, retriever, _pass_seed(seed, int(number)))
-        parts.append(Examples(tensors.history, tensors.target, sets, torch.from_numpy(rows + number * total)))
+        chosen = replace(splits, train=splits.train.select(rows))
+        history, target = chosen.train.histories(), chosen.train.targets()
+        sets = chosen.train.candidate_sets() if size else target.new_empty(len(target), 0)
+        if sets is None:
+            sets = _candidates(chosen, history, target, size, negatives, retriever, _pass_seed(seed, int(number)))
+        parts.append(Examples(history, target, sets, torch.from_numpy(rows + number * total)))
     return Examples(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
 
 
@@ -83,14 +83,16 @@ def _pass_seed(seed: int, number: int) -> int:
 
 
 def _candidates(
-    splits: SequenceSplits, rows: RowTensors, size: int, negatives: str, retriever: Recommender, seed: int
+    splits: SequenceSplits,
+    history: Tensor,
+    target: Tensor,
+    size: int,
+    negatives: str,
+    retriever: Recommender,
+    seed: int,
 ) -> Tensor:
-    if rows.candidates is not None and size:
-        return rows.candidates
-    if not size:
-        return rows.target.new_empty(len(rows), 0)
     if negatives == "retriever":
-        return shuffled(with_target(retriever_shortlist(retriever, rows.history, size), rows.target), seed)
+        return shuffled(with_target(retriever_shortlist(retriever, history, size), target), seed)
     return torch.from_numpy(sample_candidates(splits, "train", size=size, seed=seed, negatives=negatives))
 
 

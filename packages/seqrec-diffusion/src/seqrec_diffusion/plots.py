@@ -88,9 +88,9 @@ def plot_map(
         raise ValueError(f"users must be in 1..{len(_MARKERS)}, for as many can be told apart (got {users})")
     if draws < 1:
         raise ValueError(f"draws must be at least 1 (got {draws})")
-    rows = splits.tensors(part)
-    chosen = _one_row_each(rows.user_id, users, seed)
-    histories, targets = rows.history[chosen], rows.target[chosen]
+    rows = splits.part(part)
+    rows = rows.select(_one_row_each(rows.user, users, seed))
+    histories, targets = rows.histories(), rows.targets()
     oracles = oracle_draws(recommender, histories, draws)
     items = recommender.model.item_vectors.detach().float().cpu()
     if recommender.config.similarity == "cosine" or recommender.config.item_norm:
@@ -151,11 +151,11 @@ def principal_plane(vectors: Tensor) -> tuple[Tensor, Tensor, list[float]]:
     return centre, directions.flip(1)[:, :2].to(vectors.dtype), shares
 
 
-def _one_row_each(user_id: Tensor, users: int, seed: int) -> Tensor:
+def _one_row_each(user: np.ndarray, users: int, seed: int) -> np.ndarray:
     """Numbers of the rows of so many different users, fewer where there are not so many; ascending."""
-    order = np.random.default_rng(seed).permutation(len(user_id))
-    _, first = np.unique(user_id.numpy()[order], return_index=True)
-    return torch.from_numpy(np.sort(order[np.sort(first)[:users]]))
+    order = np.random.default_rng(seed).permutation(len(user))
+    _, first = np.unique(user[order], return_index=True)
+    return np.sort(order[np.sort(first)[:users]])
 
 
 def _lines(axes: Axes, points: Sequence[Mapping[str, Any]], metric: str, across: str, along: str) -> None:

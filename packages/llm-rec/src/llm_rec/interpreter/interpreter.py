@@ -45,6 +45,7 @@ T = TypeVar("T")
 
 ADAPTER = "adapter"
 _FILE, _RUN, _SCALES = "interpreter.json", "run.json", "scales.safetensors"
+_ROWS_AT_ONCE = 1 << 14
 
 
 class Interpretation(NamedTuple):
@@ -277,7 +278,10 @@ class RecInterpreter:
 
     def _longest_list(self, splits: SequenceSplits) -> int:
         """Tokens of the longest list of titles among the training rows, a token per separator and EOS."""
-        return int(self._title_tokens[splits.tensors("train").history].sum(dim=1).max())
+        rows = splits.train
+        starts = range(0, len(rows), _ROWS_AT_ONCE)
+        parts = (rows.histories(slice(start, start + _ROWS_AT_ONCE)) for start in starts)
+        return max(int(self._title_tokens[part].sum(dim=1).max()) for part in parts)
 
     def _train(self, stream: RowStream, folder: Path) -> None:
         """Batches hold rows of similar length, and so mostly of one task, in random order: the loss is a mean over

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from llm_rec.interpreter.tasks import TASKS
 from llm_rec.interpreter.vectors import VectorSource
-from predilect.data.splits import RowTensors, SequenceSplits
+from predilect.data.rows import SequenceRows
+from predilect.data.splits import SequenceSplits
 
 
 class Row(NamedTuple):
@@ -54,26 +55,24 @@ def task_cases(
     after the row's target, which is the answer; after a full history the oldest item is no longer in the second
     state. item: every item of the catalogue (part train), or those that are a target of the part.
     """
-    tensors = splits.tensors(part)
+    rows = splits.part(part)
     if TASKS[task].space == "item":
-        items = torch.arange(1, splits.num_items + 1) if part == "train" else torch.unique(tensors.target)
+        items = torch.arange(1, splits.num_items + 1) if part == "train" else torch.unique(rows.targets())
         items = items[_drawn(len(items), max_rows, seed)]
         vectors = source.items[items][:, None]
         return Cases(vectors, items[:, None].tolist(), items.numpy(), np.zeros(len(items), dtype=np.int64))
-    history = tensors.history[:, -source.max_history :]
-    there = torch.arange(len(history)) if task == "residual" else (history > 0).any(dim=1).nonzero().flatten()
-    rows = there[_drawn(len(there), max_rows, seed)]
-    return _sequence_cases(tensors, history[rows], rows, task, source)
+    there = np.arange(len(rows)) if task == "residual" else np.flatnonzero(rows.position)
+    return _sequence_cases(rows.select(there[_drawn(len(there), max_rows, seed).numpy()]), task, source)
 
 
-def _sequence_cases(tensors: RowTensors, history: Tensor, rows: Tensor, task: str, source: VectorSource) -> Cases:
-    states, target = [source.states(history)], tensors.target[rows]
+def _sequence_cases(rows: SequenceRows, task: str, source: VectorSource) -> Cases:
+    history, target = rows.histories()[:, -source.max_history :], rows.targets()
+    states = [source.states(history)]
     answers = [[i for i in items if i] for items in history.tolist()]
     if task == "residual":
         states.append(source.states(torch.cat([history, target[:, None]], dim=1)))
         answers = target[:, None].tolist()
-    users, positions = tensors.user_id[rows].numpy(), tensors.position[rows].numpy()
-    return Cases(torch.stack(states, dim=1), answers, users, positions)
+    return Cases(torch.stack(states, dim=1), answers, rows.user, rows.position)
 
 
 def _drawn(total: int, wanted: int | None, seed: int) -> Tensor:

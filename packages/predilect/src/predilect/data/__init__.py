@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 from predilect.lazy import attach
 
 if TYPE_CHECKING:
-    from predilect.data.candidates import sample_candidates
     from predilect.data.catalogue import Catalogue, UnknownItemError
     from predilect.data.dataset import RecDataset
     from predilect.data.loading import available_data, load
     from predilect.data.readers import READERS
+    from predilect.data.rows import SequenceRows, UserSequences
     from predilect.data.schema import DataError, SchemaReport
-    from predilect.data.splits import RowTensors, SequenceSplits, StepCount, UserSequences
+    from predilect.data.splits import SequenceSplits, StepCount, sample_candidates
 
 __all__ = [
     "READERS",
     "Catalogue",
     "DataError",
     "RecDataset",
-    "RowTensors",
     "SchemaReport",
+    "SequenceRows",
     "SequenceSplits",
     "StepCount",
     "UnknownItemError",
@@ -38,14 +38,14 @@ __getattr__, __dir__ = attach(
         "Catalogue": "predilect.data.catalogue",
         "DataError": "predilect.data.schema",
         "RecDataset": "predilect.data.dataset",
-        "RowTensors": "predilect.data.splits",
         "SchemaReport": "predilect.data.schema",
+        "SequenceRows": "predilect.data.rows",
         "SequenceSplits": "predilect.data.splits",
         "StepCount": "predilect.data.splits",
         "UnknownItemError": "predilect.data.catalogue",
-        "UserSequences": "predilect.data.splits",
+        "UserSequences": "predilect.data.rows",
         "available_data": "predilect.data.loading",
         "load": "predilect.data.loading",
-        "sample_candidates": "predilect.data.candidates",
+        "sample_candidates": "predilect.data.splits",
     },
 )

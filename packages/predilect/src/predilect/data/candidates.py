@@ -1,98 +1,81 @@
-"""Fixed candidate sets: one target among negatives that its user never took."""
+"""Drawing candidate sets: one target among negatives that its user did not take."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from predilect.data.arrow import numpy_column
-from predilect.data.splits import PARTS
-
-if TYPE_CHECKING:
-    from predilect.data.splits import SequenceSplits
-
-NEGATIVES = ("uniform", "popularity")
+from predilect.data.rows import SequenceRows, first_places
 
 
-def sample_candidates(
-    splits: SequenceSplits, part: str, *, size: int = 20, seed: int = 0, negatives: str = "uniform"
-) -> np.ndarray:
-    """One set of candidates per row: the target and `size - 1` distinct items that the user never took.
-
-    Which negatives are drawn and where the target stands depends on the seed, the part, the user and the position in
-    the user's sequence, never on the target: each row has a random stream of its own (a counter-based generator), so a
-    set does not change when other rows are added or removed.
+def draw_candidates(rows: SequenceRows, keys: np.ndarray, weights: np.ndarray, size: int, *, past: bool) -> np.ndarray:
+    """The target and `size - 1` distinct items in proportion to their weights, for each row.
 
     Args:
-        splits: the data.
-        part: "validation" or "test" (or "train").
-        size: candidates per row, the target included.
-        seed: another seed gives other sets.
-        negatives: "uniform" over the items, as the papers do; or "popularity": in proportion to the counts in the
-            training part, items with count zero only where nothing else is left. Under uniform negatives popularity
-            alone looks strong, so every result names which was used.
+        rows: the targets, and what their users took.
+        keys: (R,) uint64, one stream of random numbers each; see `row_keys`.
+        weights: (N,) of the items; those of weight zero come where nothing else is left.
+        size: items in a set.
+        past: whether only what the user took up to the target is no negative, or whatever it ever took.
 
     Returns:
-        int64 array (rows, size) of item ids 1..N; the target's place is uniform over the columns.
+        (R, size) int64 item ids; the target's place is uniform over the columns.
 
     Raises:
-        ValueError: an unknown kind of negatives, size below 2, or a user who leaves too few items; names the row.
+        ValueError: a row that leaves too few items; names it.
     """
-    if negatives not in NEGATIVES:
-        raise ValueError(f"negatives must be one of {', '.join(NEGATIVES)} (got {negatives!r})")
-    if size < 2:
-        raise ValueError(f"size must be at least 2: the target and a negative (got {size})")
-    rows = splits.part(part)
-    user, target = numpy_column(rows, "user_id").astype(np.int64), numpy_column(rows, "target").astype(np.int64)
-    taken = _Taken(splits, user)
-    free = splits.num_items - taken.distinct
+    taken = _Taken(rows, len(weights), past)
+    free = len(weights) - taken.distinct
     if len(short := np.flatnonzero(free < size - 1)):
         row = int(short[0])
         raise ValueError(
-            f"{part} row {row} (user {user[row]}) leaves {free[row]} items never taken, {size - 1} negatives are "
+            f"row {row} (user {rows.user[row]}) leaves {free[row]} items never taken, {size - 1} negatives are "
             f"needed: choose a smaller size or drop such users (got size {size})"
         )
-    weights = np.ones(splits.num_items)
-    if negatives == "popularity":
-        items = numpy_column(splits.train_interactions, "item_id")
-        weights = np.bincount(items, minlength=splits.num_items + 1)[1:].astype(np.float64)
-    keys = np.full(len(user), seed % 2**64, dtype=np.uint64)
-    for number in (
-        np.uint64(PARTS.index(part)),
-        user.astype(np.uint64),
-        numpy_column(rows, "position").astype(np.uint64),
-    ):
-        keys = _mix(keys) + number
     drawn = _draw(keys, taken, weights, size - 1)
     place = (_uniform(keys, 0) * size).astype(np.int64)
-    sets = np.empty((len(user), size), dtype=np.int64)
+    sets = np.empty((len(rows), size), dtype=np.int64)
     columns = np.arange(size)[None, :] != place[:, None]
     sets[columns] = drawn.ravel()
-    sets[~columns] = target
+    sets[~columns] = rows.target
     return sets
 
 
-class _Taken:
-    """Which items each row's user ever took."""
+def row_keys(seed: int, *numbers: np.ndarray | int) -> np.ndarray:
+    """(R,) uint64: the key of each row's stream, from a seed and numbers that tell the rows apart."""
+    keys = np.full(np.broadcast(*numbers).shape, seed % 2**64, dtype=np.uint64)
+    for number in numbers:
+        keys = _mix(keys) + np.asarray(number).astype(np.uint64)
+    return keys
 
-    def __init__(self, splits: SequenceSplits, user: np.ndarray) -> None:
-        self.stride = splits.num_items + 1
-        users, self.user = np.unique(user, return_inverse=True)
-        row, item = splits.sequences.whole(users)
-        self.pairs = np.unique(row * self.stride + item)
-        self.distinct = np.bincount(self.pairs // self.stride, minlength=len(users))[self.user]
+
+class _Taken:
+    """Which items each row's user took: ever, or up to the row's target."""
+
+    def __init__(self, rows: SequenceRows, num_items: int, past: bool) -> None:
+        self.stride = num_items + 1
+        users, self.user = np.unique(rows.user, return_inverse=True)
+        theirs = rows.sequences.of_users(users)
+        lengths = np.diff(theirs.offsets)
+        self.last = rows.position.astype(np.int64) if past else lengths[self.user] - 1
+        new = first_places(theirs) == np.arange(len(theirs.items))
+        count = np.concatenate([[0], np.cumsum(new)])
+        start = theirs.offsets[self.user]
+        self.distinct = count[start + self.last + 1] - count[start]
+        owner = np.repeat(np.arange(len(users)), lengths)[new]
+        pairs = owner * self.stride + theirs.items[new]
+        order = np.argsort(pairs)
+        self.pairs, self.first = pairs[order], (np.flatnonzero(new) - theirs.offsets[owner])[order]
 
     def holds(self, rows: np.ndarray, items: np.ndarray) -> np.ndarray:
         wanted = self.user[rows] * self.stride + items
         place = np.minimum(np.searchsorted(self.pairs, wanted), len(self.pairs) - 1)
-        found: np.ndarray = self.pairs[place] == wanted
-        return found
+        held: np.ndarray = (self.pairs[place] == wanted) & (self.first[place] <= self.last[rows])
+        return held
 
     def of(self, row: int) -> np.ndarray:
-        first = self.user[row] * self.stride
-        low, high = np.searchsorted(self.pairs, (first, first + self.stride))
-        items: np.ndarray = self.pairs[low:high] - first
+        start = self.user[row] * self.stride
+        low, high = np.searchsorted(self.pairs, (start, start + self.stride))
+        items: np.ndarray = self.pairs[low:high][self.first[low:high] <= self.last[row]] - start
         return items
 
 

@@ -178,7 +178,18 @@ class RecDataset:
         seed: int = 0,
     ) -> SequenceSplits:
         """Training, validation and test rows of next-item prediction; see `predilect.data.splits.cut`."""
-        return cut(self, strategy, ratios=tuple(ratios), max_history=max_history, min_history=min_history, seed=seed)
+        return cut(
+            self.interactions,
+            self.catalogue,
+            strategy,
+            name=self.name,
+            k=self.k,
+            counts=self.counts,
+            ratios=tuple(ratios),
+            max_history=max_history,
+            min_history=min_history,
+            seed=seed,
+        )
 
     def save(self, folder: str | Path) -> None:
         """Write a folder (two Parquet files and a description) that `load` restores identically."""

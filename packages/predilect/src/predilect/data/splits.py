@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from predilect.data.arrow import as_dataset, as_table, list_column, numpy_column
+from predilect.data.arrow import as_dataset, as_table, numpy_column
+from predilect.data.candidates import draw_candidates, row_keys
 from predilect.data.catalogue import Catalogue
+from predilect.data.rows import PARTS, SequenceRows, UserSequences
 
 if TYPE_CHECKING:
-    import torch
     from datasets import Dataset
     from rich.table import Table
 
-    from predilect.data.dataset import RecDataset
-
-PARTS = ("train", "validation", "test")
+NEGATIVES = ("uniform", "popularity")
 
 
 @dataclass(frozen=True)
@@ -33,75 +32,23 @@ class StepCount:
 
 
 @dataclass(frozen=True)
-class UserSequences:
-    """All items of every user in time order, as one flat array (compressed rows).
-
-    Attributes:
-        items: item ids, user after user, shape (interactions,), int32.
-        offsets: user `u` (0..U-1) owns `items[offsets[u]:offsets[u + 1]]`, shape (U + 1,), int64.
-    """
-
-    items: np.ndarray
-    offsets: np.ndarray
-
-    def past(self, users: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Everything each user took before `positions`: pairs (row, item id), two arrays of equal length."""
-        return self._pairs(self.offsets[users], positions.astype(np.int64))
-
-    def whole(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Everything each user ever took: pairs (row, item id)."""
-        return self._pairs(self.offsets[users], self.offsets[users + 1] - self.offsets[users])
-
-    def _pairs(self, starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        rows = np.repeat(np.arange(len(starts)), lengths)
-        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        return rows, self.items[np.repeat(starts, lengths) + within]
-
-
-@dataclass(frozen=True)
-class RowTensors:
-    """A split as tensors; what models and evaluation read.
-
-    Attributes:
-        history: (rows, max_history) int64, padded with 0 on the **left**.
-        target: (rows,) int64, 1..N.
-        user_id: (rows,) int64.
-        position: (rows,) int64, the target's place in its user's sequence.
-        candidates: (rows, C) int64 or None.
-    """
-
-    history: torch.Tensor
-    target: torch.Tensor
-    user_id: torch.Tensor
-    position: torch.Tensor
-    candidates: torch.Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.target)
-
-
-@dataclass(frozen=True)
 class SequenceSplits:
     """What a `Recommender` is fitted and evaluated on.
 
     Attributes:
-        train, validation, test: rows with the columns `user_id`, `history` (list of item ids, oldest first, at most
-            `max_history`), `target`, `timestamp`, `position` (of the target in its user's sequence), and `candidates`
-            (validation and test, after `with_candidates`).
+        train, validation, test: the rows.
         train_interactions: the part of the log that training may look at (`user_id, item_id, timestamp, rating`).
         catalogue: the items.
-        sequences: each user's whole sequence: what was seen before a row, what a negative must not be.
         protocol: data name, strategy, ratios, k_core, max_history, min_history, and the candidates' size, seed and
             negatives; copied into every result.
         counts: rows, users and items after each step of preparation.
     """
 
-    train: Dataset
-    validation: Dataset
-    test: Dataset
+    train: SequenceRows
+    validation: SequenceRows
+    test: SequenceRows
     train_interactions: Dataset
     catalogue: Catalogue
-    sequences: UserSequences
     protocol: dict[str, Any]
     counts: tuple[StepCount, ...]
 
@@ -109,28 +56,24 @@ class SequenceSplits:
     def num_items(self) -> int:
         return len(self.catalogue)
 
-    def part(self, name: str) -> Dataset:
+    @property
+    def sequences(self) -> UserSequences:
+        """Each user's whole sequence, of which the rows of all parts are places."""
+        return self.train.sequences
+
+    def part(self, name: str) -> SequenceRows:
         """The rows of "train", "validation" or "test"."""
         if name not in PARTS:
             raise ValueError(f"a split has the parts {PARTS} (got {name!r})")
-        rows: Dataset = getattr(self, name)
+        rows: SequenceRows = getattr(self, name)
         return rows
-
-    def tensors(self, name: str) -> RowTensors:
-        """The rows of one part as tensors."""
-        return row_tensors(self.part(name), self.protocol["max_history"])
 
     def with_candidates(self, size: int = 20, seed: int = 0, negatives: str = "uniform") -> SequenceSplits:
         """These splits with a fixed candidate set in every validation and test row; see `sample_candidates`."""
-        from predilect.data.candidates import sample_candidates
 
-        def added(part: str) -> Dataset:
+        def added(part: str) -> SequenceRows:
             sets = sample_candidates(self, part, size=size, seed=seed, negatives=negatives)
-            table = as_table(self.part(part))
-            if "candidates" in table.column_names:
-                table = table.drop_columns("candidates")
-            column = list_column(sets.astype(np.int32).ravel(), np.full(len(sets), size))
-            return as_dataset(table.append_column("candidates", column))
+            return replace(self.part(part), candidates=sets.astype(np.int32))
 
         chosen = {"candidates": size, "candidate_seed": seed, "negatives": negatives}
         return replace(self, validation=added("validation"), test=added("test"), protocol={**self.protocol, **chosen})
@@ -148,72 +91,94 @@ class SequenceSplits:
         return table
 
 
-def row_tensors(rows: Dataset, max_history: int) -> RowTensors:
-    """Columns of `rows` as tensors; histories are cut to their last `max_history` items and padded on the left."""
-    import torch
+def sample_candidates(
+    splits: SequenceSplits, part: str, *, size: int = 20, seed: int = 0, negatives: str = "uniform"
+) -> np.ndarray:
+    """One set of candidates per row: the target and `size - 1` distinct items that are no answer of its user.
 
-    table = rows.with_format("arrow")[:]
+    In validation and test rows no negative is an item that the user ever took, before or after: what it takes later
+    would be right too. In training rows no negative is the target or was taken before it; what comes later may be
+    drawn like any item. Were the future left out there too, an item's absence from a person's negatives would tell the
+    model what that person's validation and test targets are.
 
-    def column(name: str) -> np.ndarray:
-        values: np.ndarray = table[name].to_numpy().astype(np.int64)
-        return values
+    Which negatives are drawn and where the target stands depends on the seed, the part, the user and the position in
+    the user's sequence, never on the target: each row has a random stream of its own (a counter-based generator), so a
+    set does not change when other rows are added or removed.
 
-    lists = table["history"].combine_chunks()
-    lengths = np.asarray(lists.value_lengths()).astype(np.int64)
-    values = np.asarray(lists.flatten()).astype(np.int64)
-    row = np.repeat(np.arange(len(lengths)), lengths)
-    from_end = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(values))  # 1 = most recent
-    keep = from_end <= max_history
-    history = np.zeros((len(lengths), max_history), dtype=np.int64)
-    history[row[keep], max_history - from_end[keep]] = values[keep]
-    candidates = None
-    if "candidates" in table.column_names:
-        flat = table["candidates"].combine_chunks()
-        size = len(flat.flatten()) // max(1, len(lengths))
-        candidates = torch.from_numpy(np.asarray(flat.flatten()).astype(np.int64).reshape(len(lengths), size))
-    return RowTensors(
-        torch.from_numpy(history),
-        torch.from_numpy(column("target")),
-        torch.from_numpy(column("user_id")),
-        torch.from_numpy(column("position")),
-        candidates,
-    )
+    Args:
+        splits: the data.
+        part: "train", "validation" or "test".
+        size: candidates per row, the target included.
+        seed: another seed gives other sets.
+        negatives: "uniform" over the items, as the papers do; or "popularity": in proportion to the counts in the
+            training part, items with count zero only where nothing else is left. Under uniform negatives popularity
+            alone looks strong, so every result names which was used.
+
+    Returns:
+        int64 array (rows, size) of item ids 1..N; the target's place is uniform over the columns.
+
+    Raises:
+        ValueError: an unknown kind of negatives, size below 2, or a user who leaves too few items; names the row.
+    """
+    if negatives not in NEGATIVES:
+        raise ValueError(f"negatives must be one of {', '.join(NEGATIVES)} (got {negatives!r})")
+    if size < 2:
+        raise ValueError(f"size must be at least 2: the target and a negative (got {size})")
+    rows = splits.part(part)
+    weights = np.ones(splits.num_items)
+    if negatives == "popularity":
+        weights = np.array(splits.catalogue.popularity, dtype=np.float64)
+    keys = row_keys(seed, PARTS.index(part), rows.user, rows.position)
+    try:
+        return draw_candidates(rows, keys, weights, size, past=part == "train")
+    except ValueError as error:
+        raise ValueError(f"{part} {error}") from None
 
 
 @dataclass(frozen=True)
 class _Log:
     """A log sorted by user, and within a user by time; equal times keep the order of the rows."""
 
+    sequences: UserSequences
     user: np.ndarray
-    item: np.ndarray
     time: np.ndarray
-    row: np.ndarray
-    """place of the event in the unsorted log"""
-    offsets: np.ndarray
+    order: np.ndarray
+    """place of each event in the unsorted log"""
     official: np.ndarray | None
 
     @property
     def position(self) -> np.ndarray:
         """Place of each event in its user's sequence, from 0."""
-        place: np.ndarray = np.arange(len(self.user)) - self.offsets[self.user]
+        place: np.ndarray = np.arange(len(self.user)) - self.sequences.offsets[self.user]
         return place
 
     @property
     def remaining(self) -> np.ndarray:
         """How many events of the user come after each event."""
-        count: np.ndarray = self.offsets[self.user + 1] - 1 - np.arange(len(self.user))
+        count: np.ndarray = self.sequences.offsets[self.user + 1] - 1 - np.arange(len(self.user))
         return count
 
 
-def _sorted_log(data: RecDataset) -> _Log:
-    user, time = numpy_column(data.interactions, "user_id"), numpy_column(data.interactions, "timestamp")
+def _sorted_log(interactions: Dataset) -> _Log:
+    table = as_table(interactions)
+    user, time = numpy_column(table, "user_id"), numpy_column(table, "timestamp")
     order = np.lexsort((time, user))  # stable
-    item = numpy_column(data.interactions, "item_id")[order].astype(np.int32)
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(user))]).astype(np.int64)
-    official = None
-    if "split" in data.interactions.column_names:
-        official = np.asarray(as_table(data.interactions)["split"].to_numpy())[order]
-    return _Log(user[order].astype(np.int32), item, time[order], order, offsets, official)
+    user, time = user[order].astype(np.int32), time[order]
+    event, events = None, ()
+    if "event" in table.column_names:
+        coded = table["event"].combine_chunks().dictionary_encode()
+        event = coded.indices.fill_null(-1).to_numpy()[order].astype(np.int32)
+        events = tuple(coded.dictionary.to_pylist())
+    sequences = UserSequences(
+        items=numpy_column(table, "item_id")[order].astype(np.int32),
+        offsets=np.concatenate([[0], np.cumsum(np.bincount(user))]).astype(np.int64),
+        timestamp=time,
+        rating=numpy_column(table, "rating")[order].astype(np.float32),
+        event=event,
+        events=events,
+    )
+    official = np.asarray(table["split"].to_numpy())[order] if "split" in table.column_names else None
+    return _Log(sequences, user, time, order, official)
 
 
 def _temporal(log: _Log, ratios: tuple[float, ...], seed: int) -> np.ndarray:
@@ -235,7 +200,7 @@ def _leave_one_out(log: _Log, ratios: tuple[float, ...], seed: int) -> np.ndarra
 
 def _by_user(log: _Log, ratios: tuple[float, ...], seed: int) -> np.ndarray:
     """Whole users, shuffled."""
-    users = len(log.offsets) - 1
+    users = len(log.sequences.offsets) - 1
     bounds = np.rint(np.cumsum(ratios[:2]) * users)
     place = np.random.default_rng(seed).permutation(users)
     part: np.ndarray = np.searchsorted(bounds, place, side="right")[log.user]
@@ -264,9 +229,13 @@ STRATEGIES: dict[str, Callable[[_Log, tuple[float, ...], int], np.ndarray]] = {
 
 
 def cut(
-    data: RecDataset,
+    interactions: Dataset,
+    catalogue: Catalogue,
     strategy: str,
     *,
+    name: str,
+    k: int,
+    counts: tuple[StepCount, ...],
     ratios: tuple[float, ...],
     max_history: int,
     min_history: int,
@@ -279,7 +248,8 @@ def cut(
     ever seen.
 
     Args:
-        data: the log.
+        interactions: the log, with dense ids; see `RecDataset`.
+        catalogue: its items.
         strategy: "temporal": two moments cut the whole log by time, the shares being `ratios` as nearly as ties allow;
             "leave_one_out": each user's last event is tested, the one before validates; "by_user": users are shuffled
             by `seed` into shares of `ratios`; "official": the `split` column that the data comes with.
@@ -287,48 +257,51 @@ def cut(
         max_history: longest history; older items are cut off.
         min_history: events without that many predecessors are no rows (they stay in histories and
             `train_interactions`).
+        name: of the data, for the protocol.
+        k: of the k-core applied before, for the protocol.
+        counts: steps so far.
         seed: of "by_user".
 
     Raises:
         ValueError: an unknown strategy, ratios that are no three shares, or a part without rows; says what to change.
     """
     _require_options(strategy, ratios, max_history, min_history)
-    log = _sorted_log(data)
-    part = STRATEGIES[strategy](log, ratios, seed)
-    enough = log.position >= min_history
-    events = [np.flatnonzero((part == code) & enough) for code in range(3)]
-    for name, rows in zip(PARTS, events, strict=True):
-        if not len(rows):
+    log = _sorted_log(interactions)
+    part = STRATEGIES[strategy](log, ratios, seed).astype(np.int8)
+    position = log.position.astype(np.int32)
+    enough = position >= min_history
+    parts, steps = [], []
+    for code, part_name in enumerate(PARTS):
+        events = np.flatnonzero((part == code) & enough)
+        if not len(events):
             raise ValueError(
-                f"the {name} part of {data.name} has no rows under strategy {strategy!r}, ratios {ratios}, "
+                f"the {part_name} part of {name} has no rows under strategy {strategy!r}, ratios {ratios}, "
                 f"min_history {min_history}: give it a larger ratio, lower min_history, or choose another strategy"
             )
-    train_rows = np.sort(log.row[part == 0])
-    training = as_table(data.interactions).take(pa.array(train_rows))
-    taken = np.bincount(training["item_id"].to_numpy(), minlength=len(data.catalogue) + 1)[1:]
+        rows = SequenceRows.at(log.sequences, log.user[events], position[events], max_history)
+        size = (len(rows), len(np.unique(rows.user)), len(np.unique(rows.target)))
+        parts.append(rows)
+        steps.append(StepCount(f"{strategy}: {part_name}", *size))
+    training = as_table(interactions).take(pa.array(np.sort(log.order[part == 0])))
+    taken = np.bincount(training["item_id"].to_numpy(), minlength=len(catalogue) + 1)[1:]
     protocol = {
-        "data": data.name,
+        "data": name,
         "strategy": strategy,
         "ratios": list(ratios) if strategy in ("temporal", "by_user") else None,
         "split_seed": seed if strategy == "by_user" else None,
-        "k_core": data.k,
+        "k_core": k,
         "max_history": max_history,
         "min_history": min_history,
     }
-    told = [
-        StepCount(f"{strategy}: {name}", len(rows), len(np.unique(log.user[rows])), len(np.unique(log.item[rows])))
-        for name, rows in zip(PARTS, events, strict=True)
-    ]
-    parts = [_rows(log, rows, max_history) for rows in events]
+    train, validation, test = parts
     return SequenceSplits(
-        train=parts[0],
-        validation=parts[1],
-        test=parts[2],
+        train=train,
+        validation=validation,
+        test=test,
         train_interactions=as_dataset(training),
-        catalogue=replace(data.catalogue, popularity=tuple(taken.tolist())),
-        sequences=UserSequences(log.item, log.offsets),
+        catalogue=replace(catalogue, popularity=tuple(taken.tolist())),
         protocol=protocol,
-        counts=(*data.counts, *told),
+        counts=(*counts, *steps),
     )
 
 
@@ -341,19 +314,3 @@ def _require_options(strategy: str, ratios: tuple[float, ...], max_history: int,
         raise ValueError(
             f"max_history must be at least 1 and min_history at least 0 (got {max_history} and {min_history})"
         )
-
-
-def _rows(log: _Log, events: np.ndarray, max_history: int) -> Dataset:
-    """The rows whose targets are the given events."""
-    position = log.position[events]
-    lengths = np.minimum(position, max_history)
-    start = np.repeat(events - lengths, lengths)
-    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    columns = {
-        "user_id": log.user[events],
-        "history": list_column(log.item[start + within], lengths),
-        "target": log.item[events],
-        "timestamp": log.time[events],
-        "position": position.astype(np.int32),
-    }
-    return as_dataset(pa.table(columns))

@@ -18,6 +18,9 @@ Pairs = tuple[Any, Any]
 # to seven times faster than counting the comparison of a whole batch, and bounds the extra memory.
 _BLOCK = 1 << 19
 
+MISS = 2**31 - 1
+"""The rank of a target that is hidden: beyond every cut-off; its reciprocal, 5e-10, is what `mrr` adds for it."""
+
 
 def target_ranks(
     scores: torch.Tensor,
@@ -25,6 +28,7 @@ def target_ranks(
     *,
     candidates: torch.Tensor | None = None,
     exclude: Pairs | None = None,
+    hide_targets: bool = False,
 ) -> torch.Tensor:
     """Rank of each row's target: the number of rankable items whose score is at least the target's.
 
@@ -37,10 +41,14 @@ def target_ranks(
         targets: (B,) item ids, 1..N.
         candidates: (B, C) item ids of the columns of `scores`; 0 is padding and is never ranked.
         exclude: pairs (row, item id) that are not rankable, for example what a user has seen; repeated pairs count
-            once. A pair that names its row's target has no effect: the target can always be ranked.
+            once.
+        hide_targets: what a pair that names its row's target does. False: nothing, the target can always be ranked.
+            True: the target is not rankable either and its rank is `MISS`. Without it, in a data set where people take
+            items again, a target taken before would meet new items only: a recommender that cannot show what it hides
+            would be given the hit.
 
     Returns:
-        (B,) int64, 1..N (1..C).
+        (B,) int64, 1..N (1..C), or `MISS`.
 
     Raises:
         ValueError: wrong shapes; NaN in the scores; a target outside 1..N (0 is padding), or not exactly once among
@@ -66,25 +74,40 @@ def target_ranks(
         raise ValueError(f"scores must not be NaN (got NaN first in row {row}, column {column})")
     ranks = torch.cat([count for _, count in pieces]).long()
     if candidates is not None:
-        rows, columns = _hidden_candidates(exclude, targets, candidates)
+        rows, hidden = _hidden_candidates(exclude, targets, candidates)
     elif exclude is not None:
-        rows, columns = _hidden_items(exclude, targets, scores.shape[1])
+        rows, hidden = _hidden_items(exclude, targets, scores.shape[1])
     else:
         return ranks
-    return ranks.index_add_(0, rows, -(scores[rows, columns] >= own[rows, 0]).long())
+    ranks.index_add_(0, rows, -(scores[rows, hidden] >= own[rows, 0]).long())
+    if hide_targets and exclude is not None:
+        excluded, items = _pairs(exclude, len(targets), None, targets.device)
+        ranks[excluded[items == targets[excluded]]] = MISS
+    return ranks
 
 
-def top_items(scores: torch.Tensor, k: int, *, exclude: Pairs | None = None) -> torch.Tensor:
+def top_items(
+    scores: torch.Tensor, k: int, *, candidates: torch.Tensor | None = None, exclude: Pairs | None = None
+) -> torch.Tensor:
     """The k best items of each row, best first; of equal scores the lower id first, as in `Recommender.recommend`.
 
     Args:
-        scores: (B, N), column `j` is item `j + 1`.
+        scores: (B, N), column `j` is item `j + 1`; or (B, C) with `candidates`.
         k: length of the list.
+        candidates: (B, C) item ids of the columns of `scores`; 0 is padding.
         exclude: pairs (row, item id) that are left out.
 
     Returns:
-        (B, min(k, N)) item ids; 0 fills a row with fewer items.
+        (B, min(k, N)) or (B, min(k, C)) item ids; 0 fills a row with fewer items.
     """
+    if candidates is not None:
+        candidates, order = candidates.to(scores.device).sort(dim=1)
+        no_target = candidates.new_full((len(scores),), -1)
+        hidden = _hidden_candidates(exclude, no_target, candidates)
+        scores = scores.gather(1, order).index_put(hidden, scores.new_tensor(-torch.inf))
+        values, columns = scores.sort(dim=1, descending=True, stable=True)
+        best = torch.where(values > -torch.inf, candidates.gather(1, columns), 0)
+        return best[:, :k]
     if exclude is not None:
         rows, items = _pairs(exclude, len(scores), scores.shape[1], scores.device)
         scores = scores.index_put((rows, items - 1), scores.new_tensor(-torch.inf))
@@ -149,9 +172,12 @@ class RankingMetrics(Metric):
         *,
         candidates: torch.Tensor | None = None,
         exclude: Pairs | None = None,
+        hide_targets: bool = False,
     ) -> None:
         """Add one batch; the arguments are those of `target_ranks`."""
-        self.update_ranks(target_ranks(scores, targets, candidates=candidates, exclude=exclude))
+        self.update_ranks(
+            target_ranks(scores, targets, candidates=candidates, exclude=exclude, hide_targets=hide_targets)
+        )
 
     def update_ranks(self, ranks: torch.Tensor) -> None:
         """Add rows whose ranks, shape (B,), are known already."""

@@ -29,8 +29,11 @@ def pick_examples(
     drawn from all rows. So hits are more frequent here than in the metrics, and the report says so.
 
     Returns:
-        Per row: `user_id`, `history` and `target` (`id` and `title`), and `lists`: model -> `rank` and `top`.
+        Per row: `user_id`, `history` and `target` (`id` and `title`), and `lists`: model -> `rank` (None: the
+        target was hidden) and `top`.
     """
+    from predilect.evaluation.ranking import MISS
+
     ranked = [m.name for m in models if m.status == "ok"]
     if not ranked:
         return []
@@ -41,8 +44,8 @@ def pick_examples(
         tables[ranked[0]]["user_id"].to_numpy(), np.min(list(ranks.values()), axis=0) <= LENGTH, config.seed
     )
     rows = [int(numbers[place]) for place in places]
-    test = splits.test.select(rows).with_format("arrow")[:].to_pylist()
-    tops = {name: _top(folder / name, tables[name].take(pa.array(places)), splits, rows) for name in ranked}
+    test = splits.test.select(rows).to_dataset().to_list()
+    tops = {name: table.take(pa.array(places))["top"].to_pylist() for name, table in tables.items()}
 
     def item(item_id: int) -> dict[str, Any]:
         return {"id": item_id, "title": splits.catalogue.title(item_id)}
@@ -53,7 +56,11 @@ def pick_examples(
             "history": [item(i) for i in row["history"]],
             "target": item(row["target"]),
             "lists": {
-                name: {"rank": int(ranks[name][places[n]]), "top": [item(i) for i in tops[name][n]]} for name in ranked
+                name: {
+                    "rank": None if (rank := int(ranks[name][places[n]])) == MISS else rank,
+                    "top": [item(i) for i in tops[name][n][:LENGTH]],
+                }
+                for name in ranked
             },
         }
         for n, row in enumerate(test)
@@ -78,22 +85,3 @@ def _choose(users: np.ndarray, hit: np.ndarray, seed: int) -> list[int]:
                 break
             chosen.setdefault(int(users[row]), int(row))
     return sorted(chosen.values())
-
-
-def _top(folder: Path, table: pa.Table, splits: SequenceSplits, rows: list[int]) -> list[list[int]]:
-    """The first items of the given rows: kept by the full ranking, scored again for candidate sets."""
-    if "top" in table.column_names:
-        return [[i for i in top[:LENGTH] if i] for top in table["top"].to_pylist()]
-    import torch
-
-    from predilect.data.splits import row_tensors
-    from predilect.recommender import Recommender
-
-    few = row_tensors(splits.test.select(rows), splits.protocol["max_history"])
-    if few.candidates is None:
-        raise ValueError("these splits have no candidate sets: call with_candidates first")
-    with torch.no_grad():
-        scores = Recommender.from_pretrained(folder / "recommender").score(few.history, few.candidates)
-    order = scores.argsort(dim=1, descending=True, stable=True)[:, :LENGTH]
-    top: list[list[int]] = few.candidates.gather(1, order).tolist()
-    return top

@@ -144,7 +144,7 @@ class NextItemRecommender(Recommender):
             model,
             arguments,
             train,
-            NextItemRows(splits.tensors("validation"), splits.sequences),
+            NextItemRows(splits.validation),
             patience=self.config.patience,
             callbacks=self.callbacks,
         )
@@ -153,7 +153,7 @@ class NextItemRecommender(Recommender):
         return self
 
     def _train_dataset(self, splits: SequenceSplits) -> NextItemRows | NextItemWindows:
-        return NextItemRows(splits.tensors("train"), splits.sequences)
+        return NextItemRows(splits.train)
 
     def _examples_per_step(self, train: NextItemRows | NextItemWindows) -> int:
         """Of a training step: as many as hold `batch_size` rows on average, a multiple of the processes."""
@@ -196,13 +196,14 @@ class SequentialRecommender(NextItemRecommender):
     def _train_dataset(self, splits: SequenceSplits) -> NextItemRows | NextItemWindows:
         if self.config.examples == "rows":
             return super()._train_dataset(splits)
-        rows = splits.train.with_format("numpy")
+        rows = splits.train
         return NextItemWindows(
-            splits.sequences,
-            rows["user_id"][:],
-            rows["position"][:],
+            rows.sequences,
+            rows.user,
+            rows.position,
             max_history=splits.protocol["max_history"],
             stride=self.config.stride,
+            weight=rows.weight,
         )
 
     def _new_model(self, splits: SequenceSplits) -> SequentialModel:

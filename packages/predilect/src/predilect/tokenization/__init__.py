@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from predilect import _lazy
+from predilect.lazy import attach
 
 if TYPE_CHECKING:
     from predilect.tokenization.packing import (
@@ -52,6 +52,6 @@ _HOMES = {
     "trie": ("TitleTrie",),
 }
 
-__getattr__, __dir__ = _lazy.attach(
+__getattr__, __dir__ = attach(
     __name__, {name: f"predilect.tokenization.{module}" for module, names in _HOMES.items() for name in names}
 )

@@ -16,7 +16,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArgumen
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import TrainOutput
 
-from predilect.data.splits import RowTensors, UserSequences
+from predilect.data.rows import SequenceRows, UserSequences
 from predilect.evaluation.ranking import rank_metric, target_ranks
 from predilect.modeling.sequential import SequentialModel
 from predilect.processes import processes
@@ -29,15 +29,10 @@ _WEIGHTS = "model.safetensors"
 
 
 class NextItemRows(Dataset[dict[str, Tensor]]):
-    """Rows of a split, each the item after one history; a whole batch is cut at once.
+    """Rows of a split, each the item after one history; a whole batch is cut at once, when it is asked for."""
 
-    Args:
-        rows: histories, targets, users and positions.
-        sequences: what the users took, for `seen`.
-    """
-
-    def __init__(self, rows: RowTensors, sequences: UserSequences) -> None:
-        self.rows, self.sequences = rows, sequences
+    def __init__(self, rows: SequenceRows) -> None:
+        self.rows = rows
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -48,17 +43,17 @@ class NextItemRows(Dataset[dict[str, Tensor]]):
         return int(self.rows.target.max())
 
     def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
-        """The batch of these rows: `history` (B, L) and `target` (B,)."""
-        chosen = torch.tensor(indices)
-        return {"history": self.rows.history[chosen], "target": self.rows.target[chosen]}
+        """The batch of these rows: `history` (B, L), `target` (B,), and `weight` (B,) where rows have weights."""
+        batch = {"history": self.rows.histories(indices), "target": self.rows.targets(indices)}
+        weight = self.rows.weight
+        return batch if weight is None else {**batch, "weight": torch.from_numpy(weight[indices])}
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         return self.__getitems__([index])
 
     def seen(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """What the users of rows `start` to `stop` took before: pairs (row, counted from `start`; item)."""
-        some = slice(start, stop)
-        return self.sequences.past(self.rows.user_id[some].numpy(), self.rows.position[some].numpy())
+        return self.rows.seen(slice(start, stop))
 
 
 class NextItemWindows(Dataset[dict[str, Tensor]]):
@@ -180,7 +175,8 @@ class NextItemTrainer(Trainer):
     """Train a backbone on rows; keep the epoch with the best `ndcg@10` on the evaluation rows.
 
     Evaluation ranks the whole catalogue without what the user took before, as `predilect.evaluation.evaluate` does by
-    default. Training stops after `patience` epochs without a new best.
+    default, except that a target which was taken before can be ranked: in a log of repeats nothing else would be left
+    to choose by. Training stops after `patience` epochs without a new best.
 
     A run that was killed at any moment continues from its newest whole checkpoint, with the order of the data, the
     dropout masks, the optimizer and the count of epochs without progress of an unbroken run: both end with the same
