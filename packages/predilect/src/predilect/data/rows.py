@@ -232,7 +232,8 @@ class SequenceRows:
         if name not in self.columns:
             raise ValueError(f"rows have the columns {', '.join(self.columns)} (got {name!r})")
         if name in self.labels:
-            return self.labels[name]
+            own: np.ndarray = self.labels[name]
+            return own
         if (codes := self.event) is not None and name == "event":
             names: np.ndarray = np.array([*self.sequences.events, ""], dtype=object)
             return names[codes]

@@ -26,15 +26,24 @@ if TYPE_CHECKING:
 def data_fingerprint(splits: SequenceSplits) -> str:
     """Changes with anything that fitting and evaluation read from the splits.
 
-    That is the catalogue, every user's sequence, the training part of the log, the longest history, and of each row of
-    each part its user, position, time and candidates; neither how histories are padded nor what the data is called.
+    That is the catalogue, every user's sequence with times, ratings and events, the training part of the log, the
+    longest history, and of each row of each part its user, position, weight and candidates; neither how histories are
+    padded nor what the data is called.
     """
     digest = hashlib.sha256()
-    _add_array(digest, "items", splits.sequences.items)
-    _add_array(digest, "offsets", splits.sequences.offsets)
+    for name in ("items", "offsets", "timestamp", "rating", "event"):
+        values = getattr(splits.sequences, name)
+        if values is not None:
+            _add_array(digest, name, values)
+    _add(digest, "events", json.dumps(splits.sequences.events).encode())
     _add_table(digest, splits.train_interactions, ("user_id", "item_id", "timestamp", "rating"))
     for part in ("train", "validation", "test"):
-        _add_table(digest, splits.part(part), ("user_id", "position", "timestamp", "candidates"))
+        rows = splits.part(part)
+        _add(digest, part, str(len(rows)).encode())
+        for name in ("user", "position", "done", "weight", "candidates"):
+            values = getattr(rows, name)
+            if values is not None:
+                _add_array(digest, name, values)
     _add(digest, "max_history", str(splits.protocol["max_history"]).encode())
     _add(digest, "catalogue", catalogue_fingerprint(splits.catalogue).encode())
     return digest.hexdigest()

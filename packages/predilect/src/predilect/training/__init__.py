@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from predilect._lazy import attach
+from predilect.lazy import attach
 
 if TYPE_CHECKING:
     from predilect.training.answers import AnswerCollator as AnswerCollator
