@@ -12,6 +12,7 @@ from predilect.data.catalogue import Catalogue
 from predilect.data.rows import SequenceRows, UserSequences
 from predilect.data.splits import SequenceSplits
 from predilect.evaluation import Evaluation, bootstrap_interval, compare, evaluate, paired_bootstrap, paired_difference
+from predilect.evaluation.ranking import MISS
 from predilect.recommender import Recommender
 
 ITEMS = 12
@@ -84,6 +85,8 @@ def splits() -> SequenceSplits:
 def expected_rank(splits: SequenceSplits, row: dict[str, Any], scores: list[float], ids: list[int], mask: bool) -> int:
     start = splits.sequences.offsets[row["user_id"]]
     seen = set(splits.sequences.items[start : start + row["position"]].tolist()) if mask else set()
+    if row["target"] in seen:
+        return MISS  # a masked target cannot be recommended
     by_item = dict(zip(ids, scores, strict=True))
     own = by_item[row["target"]]
     return sum(s >= own for i, s in by_item.items() if i == row["target"] or i not in seen)

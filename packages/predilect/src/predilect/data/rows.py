@@ -235,8 +235,9 @@ class SequenceRows:
             own: np.ndarray = self.labels[name]
             return own
         if (codes := self.event) is not None and name == "event":
-            names: np.ndarray = np.array([*self.sequences.events, ""], dtype=object)
-            return names[codes]
+            names = np.array([*self.sequences.events, ""], dtype=object)
+            of_rows: np.ndarray = names[codes]
+            return of_rows
         values: np.ndarray = getattr(self, {"user_id": "user"}.get(name, name))
         return values
 
