@@ -52,10 +52,10 @@ def test_windows_that_continue_each_other_are_one_person(tmp_path: Path) -> None
     assert splits.sequences.items[: offsets[1]].tolist() == [1, 2, 3, 4, 5, 6]
     assert splits.sequences.items[offsets[1] : offsets[2]].tolist() == [10, 9, 8, 1, 2]
     assert splits.catalogue.popularity[:3] == (2, 2, 1)  # a and b by both, c by one: training rows only
-    tensors = splits.test
-    assert tensors.candidates is not None
-    assert tensors.history[0].tolist() == [0] * 7 + [1, 2, 3]
-    assert all(int(t) in c for t, c in zip(tensors.target, tensors.candidates.tolist(), strict=True))
+    rows = splits.test
+    assert rows.candidates is not None
+    assert rows.histories()[0].tolist() == [0] * 7 + [1, 2, 3]
+    assert all(int(t) in c for t, c in zip(rows.target, rows.candidates.tolist(), strict=True))
     metrics = evaluate(Popularity().fit(splits), splits, protocol="candidates", bootstrap=0).metrics
     assert metrics["candidates"] == 4
 
