@@ -200,7 +200,7 @@ def test_half_precision_without_detours_changes_no_number(
 
     ours = weights()
     assert any(p.any() for p in ours.values())
-    for module in ("llm_rec.training", "pref_losses.trainer"):
+    for module in ("predilect.training.answers", "pref_losses.trainer"):
         monkeypatch.setattr(f"{module}.disable_input_dtype_casting", lambda model, active: nullcontext())
     plain = weights()
     assert casts == [True, True]
