@@ -19,12 +19,21 @@ def test_data_fingerprint_knows_every_part_of_the_splits(tiny_splits):
         values[3] += 1
         return rows.remove_columns(column).add_column(column, values.tolist())
 
+    def with_sequences(name, values):
+        sequences = dataclasses.replace(tiny_splits.sequences, **{name: values})
+        return dataclasses.replace(tiny_splits, train=dataclasses.replace(tiny_splits.train, sequences=sequences))
+
     catalogue = tiny_splits.catalogue
     sequences = tiny_splits.sequences
     items = sequences.items.copy()
     items[[0, 1]] = items[[1, 0]]
+    count = len(items)
     others = [
-        dataclasses.replace(tiny_splits, sequences=dataclasses.replace(sequences, items=items)),
+        with_sequences("items", items),
+        with_sequences("timestamp", sequences.timestamp + (np.arange(count) == 7)),
+        with_sequences("rating", sequences.rating + (np.arange(count) == 7)),
+        with_sequences("event", np.zeros(count, dtype=np.int32)),
+        dataclasses.replace(tiny_splits, train=tiny_splits.train.with_weights(np.ones(len(tiny_splits.train)))),
         dataclasses.replace(tiny_splits, train_interactions=edited(tiny_splits.train_interactions, "rating")),
         dataclasses.replace(tiny_splits, train_interactions=edited(tiny_splits.train_interactions, "timestamp")),
         dataclasses.replace(tiny_splits, train=tiny_splits.train.select(range(len(tiny_splits.train) - 1))),
