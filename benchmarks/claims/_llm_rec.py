@@ -55,7 +55,7 @@ class Bench:
         """The folder of a fitted recommender, fitted now or before."""
         folder = self.folder / name
         with only_one(folder):
-            if not (folder / "recommender.json").is_file():
+            if not (folder / "method.json").is_file():
                 fit().save_pretrained(folder)
         return folder
 

@@ -105,7 +105,7 @@ class Bench:
     def _fitted(self, adapter: str, seed: int) -> Path:
         folder = self.given.work / NAME / f"{list(ADAPTERS).index(adapter)}-seed{seed}"
         with only_one(folder):
-            if not (folder / "interpreter.json").is_file():
+            if not (folder / "method.json").is_file():
                 model = RecInterpreter(**self.options, **ADAPTERS[adapter], seed=seed)
                 checkpoints = folder.with_name(f"fit-{folder.name}")
                 backbone = self._backbone(seed)
@@ -115,7 +115,7 @@ class Bench:
     def _backbone(self, seed: int) -> SASRecRecommender:
         folder = self.given.work / NAME / f"sasrec-seed{seed}"
         with only_one(folder):
-            if not (folder / "recommender.json").is_file():
+            if not (folder / "method.json").is_file():
                 epochs = 1 if self.given.quick else 10
                 SASRecRecommender(seed=seed, max_epochs=epochs).fit(self.data).save_pretrained(folder)
         return SASRecRecommender.from_pretrained(folder)

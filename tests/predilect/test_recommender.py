@@ -84,8 +84,8 @@ def test_folders_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     (tmp_path / "catalogue.parquet").unlink()
     with pytest.raises(FileNotFoundError, match="no catalogue"):
         Fixed.from_pretrained(tmp_path)
-    description = json.loads((tmp_path / "recommender.json").read_text())
-    (tmp_path / "recommender.json").write_text(json.dumps(description | {"recommender": "popularity"}))
+    description = json.loads((tmp_path / "method.json").read_text())
+    (tmp_path / "method.json").write_text(json.dumps(description | {"recommender": "popularity"}))
     with pytest.raises(ValueError, match="holds 'popularity', not 'fixed'"):
         Fixed.from_pretrained(tmp_path)
 

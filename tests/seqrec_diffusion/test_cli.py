@@ -85,7 +85,7 @@ def test_train_tells_every_epoch_and_keeps_the_recommender(trained: tuple[Path, 
     assert marked == [value > max(reached[:i], default=-1) for i, value in enumerate(reached)]
     assert all(name in line for line in lines for name in ("loss", "variance", "effective_rank", "margin"))
     assert sorted(p.name for p in folder.iterdir()) == [
-        "catalogue.parquet", "evaluation", "model", "recommender.json", "run.json",
+        "catalogue.parquet", "evaluation", "model", "method.json", "run.json",
     ]  # fmt: skip
     splits = load(str(log_file)).split("temporal", max_history=10)
     own = evaluate(Recommender.from_pretrained(folder), splits, "test", bootstrap=20)
@@ -187,7 +187,7 @@ def test_a_killed_run_is_resumed_to_the_same_weights(
     monkeypatch.setattr(EpochLines, "on_evaluate", killed)
     command = ["train", *options, "--output-dir", tmp_path / "run"]
     assert run(*command).exit_code != 0
-    assert not (tmp_path / "run" / "recommender.json").exists()
+    assert not (tmp_path / "run" / "method.json").exists()
     monkeypatch.undo()
     assert "--resume" in run(*command).output
     resumed = run(*command, "--resume")

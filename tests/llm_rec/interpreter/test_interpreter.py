@@ -423,7 +423,7 @@ def test_saved_and_loaded_it_says_the_same(trained: RecInterpreter, tmp_path: Pa
 @pytest.mark.parametrize(
     "part",
     [
-        "interpreter.json",
+        "method.json",
         "catalogue.parquet",
         "scales.safetensors",
         "prompts-residual.json",
@@ -466,9 +466,9 @@ def test_a_folder_with_another_catalogue_is_refused(folder: Path, letter_splits:
 
 
 def test_a_folder_with_another_language_model_is_refused(folder: Path, model_folder: Path) -> None:
-    about = json.loads((folder / "interpreter.json").read_text())
+    about = json.loads((folder / "method.json").read_text())
     about["config"]["model"] = str(model_folder)
-    (folder / "interpreter.json").write_text(json.dumps(about))
+    (folder / "method.json").write_text(json.dumps(about))
     with pytest.raises(ValueError, match="has the shape but not the weights of"):
         RecInterpreter.from_pretrained(folder)
 

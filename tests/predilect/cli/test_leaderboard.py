@@ -32,7 +32,7 @@ def test_writes_everything_that_it_names(finished: Path) -> None:
     assert {m["name"] for m in found["models"]} == {"random", "popularity", "item-knn"}
     assert found["command"].startswith("predilect")
     for name in numbers(finished):
-        assert (finished / "models" / name / "recommender" / "recommender.json").is_file()
+        assert (finished / "models" / name / "recommender" / "method.json").is_file()
 
 
 def test_the_table_has_a_row_per_model_and_the_counts(predilect: Run, log_file: Path, tmp_path: Path) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import TrainerCallback, set_seed
+from transformers import set_seed
+from typing_extensions import TypeVar
 
 from llm_rec.config import PromptedConfig
 from llm_rec.generation import generate_text
@@ -46,7 +46,10 @@ class TrainingRows(NamedTuple):
     rows: int = 0
 
 
-class PromptedRecommender(Recommender):
+PromptedT = TypeVar("PromptedT", bound=PromptedConfig, default=Any)
+
+
+class PromptedRecommender(Recommender[PromptedT]):
     """A retriever, a language model, and prompts about the items of a catalogue.
 
     `fit` fits the retriever, fine-tunes the language model on the titles that followed, and lets the subclass fit what
@@ -55,11 +58,9 @@ class PromptedRecommender(Recommender):
 
     config_class: ClassVar[type[RecommenderConfig]] = PromptedConfig
     runs_in: ClassVar[Literal["quick", "default", "chosen"]] = "chosen"
-    stages: ClassVar[tuple[str, ...]] = ("retriever", SFT)
 
-    def __init__(self, config: RecommenderConfig | None = None, **options: Any) -> None:
+    def __init__(self, config: PromptedT | None = None, **options: Any) -> None:
         super().__init__(config, **options)
-        self.callbacks: Sequence[TrainerCallback] = ()
         self._model: Any = None
         self._retriever: Recommender | None = None
         self._prompter: Prompter | None = None
@@ -76,31 +77,23 @@ class PromptedRecommender(Recommender):
     @property
     def prompter(self) -> Prompter:
         """Writes the prompts."""
-        prompter: Prompter = self._fitted(self._prompter)
-        return prompter
+        return self._fitted(self._prompter)
 
     @property
     def retriever(self) -> Recommender:
         """Proposes shortlists."""
-        retriever: Recommender = self._fitted(self._retriever)
-        return retriever
+        return self._fitted(self._retriever)
 
     @property
     def max_test_rows(self) -> int | None:  # type: ignore[override]
         """What a leaderboard may take of these models' time."""
-        rows: int | None = self.config.test_rows
-        return rows
+        return self.config.test_rows
 
     @property
     def num_parameters(self) -> int:
         """Of the language model with all its parts, and of the retriever."""
         own: int = sum(p.numel() for p in self.model.parameters())
         return own + self.retriever.num_parameters
-
-    def _fitted(self, part: Any) -> Any:
-        if part is None:
-            raise RuntimeError(f"{self.name} is not fitted: call fit(splits) or from_pretrained(folder) first")
-        return part
 
     @abstractmethod
     def _new_model(self) -> tuple[Any, Any]:
@@ -142,30 +135,24 @@ class PromptedRecommender(Recommender):
 
     # --- fitting ----------------------------------------------------------------------------------------------
 
-    def fit(self, splits: SequenceSplits, *, output_dir: Path | None = None, resume: bool = False) -> Self:
-        """Fit the retriever, fine-tune on `splits.train`, fit the ranking on `splits.validation`.
+    def _require(self, data: SequenceSplits) -> None:
+        if not data.catalogue.has_titles:
+            raise ValueError(f"{self.name} {_NO_TITLES.format(data.num_items)}")
+
+    def _fit(self, data: SequenceSplits, folder: Path) -> None:
+        """Fit the retriever, fine-tune on `data.train`, fit the ranking on `data.validation`.
 
         Raises:
-            ValueError: `resume` where `output_dir` holds a run with other options or other data; a catalogue without
-                titles; a prompt that does not fit `max_length`.
+            ValueError: a prompt that does not fit `max_length`.
         """
-        if output_dir is None:
-            with tempfile.TemporaryDirectory() as temporary:
-                return self.fit(splits, output_dir=Path(temporary))
-        folder = Path(output_dir)
-        if not splits.catalogue.has_titles:
-            raise ValueError(f"{self.name} {_NO_TITLES.format(splits.num_items)}")
-        self._claim(folder, splits, resume=resume, stale=self.stages)
-        self._catalogue = splits.catalogue
-        self._retriever = self._fit_retriever(splits, folder / "retriever")
+        self._retriever = self._fit_retriever(data, folder / "retriever")
         set_seed(self.config.seed)
         self._read = TrainingRows(self.config.seed)
         self._model, tokenizer = self._new_model()
         self._prepare(tokenizer)
-        self._train(splits, folder)
+        self._train(data, folder)
         self._model.eval()
-        self._fit_ranking(splits)
-        return self
+        self._fit_ranking(data)
 
     def _fit_retriever(self, splits: SequenceSplits, folder: Path) -> Recommender:
         if (saved := self.config.retriever_folder) is not None:

@@ -49,7 +49,7 @@ class BIGRecConfig(PromptedConfig):
             raise ValueError(f"gamma_rows must be at least 1 (got {self.gamma_rows})")
 
 
-class BIGRec(PromptedRecommender):
+class BIGRec(PromptedRecommender[BIGRecConfig]):
     """Fine-tuned to answer a history with the next title, and grounded in the catalogue.
 
     The text generated for a history is compared with all titles in the base model's space (`Grounding`); distances are
@@ -64,7 +64,7 @@ class BIGRec(PromptedRecommender):
     runs_in: ClassVar[Literal["quick", "default", "chosen"]] = "default"  # the one that ranks a catalogue by itself
     config_class: ClassVar[type[RecommenderConfig]] = BIGRecConfig
 
-    def __init__(self, config: RecommenderConfig | None = None, **options: Any) -> None:
+    def __init__(self, config: BIGRecConfig | None = None, **options: Any) -> None:
         super().__init__(config, **options)
         self.gamma = 0.0
         self._grounding: Grounding | None = None
@@ -84,12 +84,9 @@ class BIGRec(PromptedRecommender):
             self._grounding = Grounding(base, tokenizer, titles, cache_dir=cache)
         return self._grounding
 
-    @torch.inference_mode()
-    def score(self, histories: Tensor, candidates: Tensor | None = None) -> Tensor:
-        histories = histories.cpu()
+    def _score(self, histories: Tensor) -> Tensor:
         distances = self.grounding.distances(self.generate(histories)).cpu()
-        scores = inject(distances, self.retriever.score(histories), self.gamma)
-        return scores if candidates is None else scores.gather(1, candidates.cpu() - 1)
+        return inject(distances, self.retriever.score(histories), self.gamma)
 
     def _new_model(self) -> tuple[Any, Any]:
         self._grounding = None

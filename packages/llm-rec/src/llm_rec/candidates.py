@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from llm_rec.base import PromptedRecommender
 from llm_rec.config import CandidateConfig
@@ -22,7 +23,10 @@ from predilect.training import arithmetic
 _FEATURES = {"none": ("language",), "popularity": ("language", "popularity"), "retriever": Injection._fields}
 
 
-class CandidateRecommender(PromptedRecommender):
+CandidateT = TypeVar("CandidateT", bound=CandidateConfig, default=Any)
+
+
+class CandidateRecommender(PromptedRecommender[CandidateT]):
     """Ranks candidates by the log-probability of their titles after a prompt that names them.
 
     All candidates share one computation of the prompt. Popularity and the retriever's score may be added, by weights
@@ -32,7 +36,7 @@ class CandidateRecommender(PromptedRecommender):
 
     config_class: ClassVar[type[RecommenderConfig]] = CandidateConfig
 
-    def __init__(self, config: RecommenderConfig | None = None, **options: Any) -> None:
+    def __init__(self, config: CandidateT | None = None, **options: Any) -> None:
         super().__init__(config, **options)
         self.injection = Injection()
 
@@ -75,15 +79,10 @@ class CandidateRecommender(PromptedRecommender):
 
     # --- ranking ----------------------------------------------------------------------------------------------
 
-    @torch.inference_mode()
-    def score(self, histories: Tensor, candidates: Tensor | None = None) -> Tensor:
-        histories = histories.cpu()
-        if candidates is None:
-            return self._score_all(histories)
-        candidates = candidates.cpu()
+    def _score_candidates(self, histories: Tensor, candidates: Tensor) -> Tensor:
         return self._injected(histories, candidates, self._log_probs(histories, candidates))
 
-    def _score_all(self, histories: Tensor) -> Tensor:
+    def _score(self, histories: Tensor) -> Tensor:
         shortlist = retriever_shortlist(self.retriever, histories, self.config.shortlist)
         scores = self._injected(histories, shortlist, self._log_probs(histories, shortlist))
         return self._above_the_rest(histories, shortlist, scores)

@@ -17,7 +17,7 @@ from predilect.leaderboard.config import PROTOCOL, RUN, ProtocolConfig
 if TYPE_CHECKING:
     from predilect.data import SequenceSplits
 
-RECOMMENDER, INTERPRETER = "recommender.json", "interpreter.json"  # by which a finished folder is known
+FINISHED = "method.json"  # by which a finished folder is known
 METHODS = ("language", "softmax-dpo", "llara", "bigrec", "rec-interpreter")
 
 app = typer.Typer(
@@ -97,7 +97,7 @@ def train(config: TrainConfig) -> None:
             splits = _splits(config)
         output.claim(_run(config, model) | {"data": data_fingerprint(splits)})
         console.print(splits.describe())
-        if not any((folder / name).is_file() for name in (RECOMMENDER, INTERPRETER)):
+        if not (folder / FINISHED).is_file():
             from llm_rec.progress import StepBar
 
             with StepBar(console) as bar:
@@ -122,15 +122,10 @@ def evaluate(config: EvaluateConfig) -> None:
 
     from predilect.cli.evaluate import require_same_catalogue
     from predilect.cli.models import find_model
-    from predilect.recommender import Recommender
+    from predilect.method import Method
 
     console = Console()
-    if (config.model / INTERPRETER).is_file():
-        from llm_rec.interpreter import RecInterpreter
-
-        model: Any = RecInterpreter.from_pretrained(config.model)
-    else:
-        model = Recommender.from_pretrained(find_model(config.model))
+    model: Any = Method.from_pretrained(find_model(config.model))
     splits = _splits(config)
     console.print(splits.describe())
     require_same_catalogue(model.catalogue, splits.catalogue)
@@ -187,10 +182,9 @@ def options(
 
 def _kind(method: str) -> Any:
     """The class of a method."""
-    from llm_rec.interpreter import RecInterpreter
-    from predilect.recommender import recommender_class
+    from predilect.method import method_class
 
-    return RecInterpreter if method == RecInterpreter.name else recommender_class(method)
+    return method_class(method)
 
 
 def _model(config: TrainConfig) -> Any:

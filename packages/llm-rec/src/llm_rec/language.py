@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from datasets import Dataset
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from llm_rec.base import PARTS, TrainingRows
 from llm_rec.candidates import CandidateRecommender
@@ -28,7 +29,10 @@ from pref_losses import PreferenceConfig, PreferenceTrainer
 PREFERENCE = "preference"
 
 
-class LanguageRecommender(CandidateRecommender):
+LanguageT = TypeVar("LanguageT", bound=LanguageRecommenderConfig, default=LanguageRecommenderConfig)
+
+
+class LanguageRecommender(CandidateRecommender[LanguageT]):
     """Reads titles and answers with one: supervised fine-tuning (SFT), then any objective of `pref_losses`.
 
     The first stage maximises the log-probability of the title that followed. The second prefers it to `num_negatives`
@@ -48,7 +52,6 @@ class LanguageRecommender(CandidateRecommender):
 
     name = "language"
     config_class: ClassVar[type[RecommenderConfig]] = LanguageRecommenderConfig
-    stages = (*CandidateRecommender.stages, PREFERENCE)
 
     @property
     def _task(self) -> str:
@@ -98,9 +101,9 @@ class LanguageRecommender(CandidateRecommender):
         if "ref" in getattr(self._model, "peft_config", ()):
             self._model.delete_adapter("ref")
 
-    def _score_all(self, histories: Tensor) -> Tensor:
+    def _score(self, histories: Tensor) -> Tensor:
         if not self.config.open_prompts:
-            return super()._score_all(histories)
+            return super()._score(histories)
         prompts = self._prompts(histories, None, [max(map(len, self._answers))] * len(histories))
         ids, pad = [p.ids for p in prompts], self.prompter.tokenizer.pad_token_id
         if self.config.full_ranking == "catalogue":
@@ -130,7 +133,7 @@ class SoftmaxDPORecommenderConfig(LanguageRecommenderConfig):
         return dataclasses.replace(super().quick())
 
 
-class SoftmaxDPORecommender(LanguageRecommender):
+class SoftmaxDPORecommender(LanguageRecommender[SoftmaxDPORecommenderConfig]):
     """S-DPO (Chen et al. 2024, arXiv 2406.09215, equation 9): a title against K rejected ones at once.
 
     `loss = log(1 + sum_k exp(r_k - r_chosen))`, `r = beta * log(pi / ref)`, `beta` = 1 as in the paper.

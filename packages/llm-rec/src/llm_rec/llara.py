@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from predilect.configuration import option
 from predilect.modeling import SoftTokenCausalLM
 from predilect.recommender import RecommenderConfig
 from predilect.recommenders import SequentialRecommender
+from predilect.runs import weights_fingerprint
 from predilect.tokenization import SoftTokens
 from predilect.training import AnswerCollator, AnswerRows, AnswerTrainer, answer_arguments, compute_dtype, quiet
 
@@ -114,7 +114,7 @@ class CurriculumTrainer(AnswerTrainer):
         return (torch.tensor(draws, device=rows.device) < share).expand(len(rows))
 
 
-class LLaRA(CandidateRecommender):
+class LLaRA(CandidateRecommender[LLaRAConfig]):
     """A language model that reads items as titles with projected embeddings of a sequential recommender.
 
     An item of a prompt, in the history and among the candidates, is its title followed by a soft token whose embedding
@@ -204,19 +204,14 @@ class LLaRA(CandidateRecommender):
         return model, model.tokenizer
 
     def _parts(self, folder: Path) -> dict[str, Any]:
-        return {**super()._parts(folder), "backbone": _digest(folder)}
+        return {**super()._parts(folder), "backbone": weights_fingerprint(self.backbone.model.state_dict())}
 
     def _take_parts(self, parts: Mapping[str, Any], folder: Path) -> None:
         super()._take_parts(parts, folder)
-        if parts["backbone"] != _digest(folder):
+        if parts["backbone"] != weights_fingerprint(self.backbone.model.state_dict()):
             raise ValueError(
                 f"the backbone in {folder / 'retriever'} is not the one whose embeddings this projector was trained on"
             )
-
-
-def _digest(folder: Path) -> str:
-    """SHA-256 of the backbone's weights."""
-    return hashlib.sha256((folder / "retriever" / "model" / "model.safetensors").read_bytes()).hexdigest()
 
 
 def item_vectors(backbone: SequentialRecommender, *, bias: bool) -> Tensor:

@@ -1,27 +1,19 @@
-"""`Recommender`: what every method of every package offers, and the registry by which the command line finds them."""
+"""`Recommender`: what every method that ranks items offers, and the registry by which the command line finds them."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import shutil
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
-from predilect.data.catalogue import Catalogue
-from predilect.processes import processes
-from predilect.registry import RECOMMENDERS, registered
+from predilect.method import CatalogueMethod, ConfigT, MethodConfig
+from predilect.registry import RECOMMENDERS, load_registered, registered
 
 if TYPE_CHECKING:
     import torch
-    from transformers import TrainerCallback
 
     from predilect.data.splits import SequenceSplits
-
-_FILE = "recommender.json"
-_RUN = "run.json"
 
 
 class Recommendation(NamedTuple):
@@ -32,62 +24,23 @@ class Recommendation(NamedTuple):
     score: float
 
 
-@dataclasses.dataclass
-class RecommenderConfig:
-    """Options that every recommender has; methods extend it, one dataclass per method, `help` on every field."""
-
-    seed: int = dataclasses.field(default=0, metadata={"help": "Seed of everything random in fitting and scoring."})
-
-    def quick(self) -> Self:
-        """The config of a run that shows that all works, in seconds; counting methods have nothing to shorten."""
-        return self
+@dataclass
+class RecommenderConfig(MethodConfig):
+    """Options that every recommender has."""
 
 
-class Recommender(ABC):
-    """Fit on splits, score items for histories, recommend for anyone, save and load.
+class Recommender(CatalogueMethod[ConfigT]):
+    """A method that scores items for histories, and recommends to anyone.
 
-    A subclass sets `name` (its name in the registry and on the command line) and `config_class`, and implements `fit`,
-    `score`, `_save` and `_load`. It is registered under the entry-point group `predilect.recommenders`.
-
-    Args:
-        config: an instance of `config_class`; defaults to its defaults.
-        **options: fields of `config_class` by name, in place of `config`.
-
-    Raises:
-        TypeError: both `config` and options, or an option that the config does not have.
+    A subclass implements `_fit`, `_score`, `_save` and `_load` (see `Method`); one that can rank a few candidates with
+    less work than all items also `_score_candidates`. It is registered under the entry-point group
+    `predilect.recommenders`.
     """
 
-    name: ClassVar[str]
-    config_class: ClassVar[type[RecommenderConfig]] = RecommenderConfig
     runs_in: ClassVar[Literal["quick", "default", "chosen"]] = "quick"
     """The smallest leaderboard run that it belongs to: a quick one, a default one, or only one that names it."""
     max_test_rows: int | None = None
     """In a leaderboard, rank this many test rows, drawn at random; None: all. For methods that take long per row."""
-    callbacks: Sequence[TrainerCallback] = ()
-    """Told about training by methods that use a `Trainer`; to be set before `fit`."""
-
-    def __init__(self, config: RecommenderConfig | None = None, **options: Any) -> None:
-        if config is not None and options:
-            raise TypeError(f"pass either a config or options, not both (got options {sorted(options)})")
-        known = {f.name for f in dataclasses.fields(self.config_class)}
-        if unknown := sorted(set(options) - known):
-            raise TypeError(
-                f"{self.name} has no option {', '.join(unknown)}; its options are {', '.join(sorted(known))}"
-            )
-        self.config: Any = config if config is not None else self.config_class(**options)
-        self._catalogue: Catalogue | None = None
-
-    @property
-    def catalogue(self) -> Catalogue:
-        """The items this recommender was fitted on."""
-        if self._catalogue is None:
-            raise RuntimeError(f"{self.name} is not fitted: call fit(splits) or from_pretrained(folder) first")
-        return self._catalogue
-
-    @property
-    def num_parameters(self) -> int:
-        """Number of learned parameters; 0 for counting methods."""
-        return 0
 
     def unsuited(self, splits: SequenceSplits) -> str | None:
         """Why this recommender cannot be fitted on these data or on this machine; None if it can.
@@ -96,17 +49,21 @@ class Recommender(ABC):
         """
         return None
 
-    @abstractmethod
-    def fit(self, splits: SequenceSplits, *, output_dir: Path | None = None, resume: bool = False) -> Self:
-        """Learn from `splits.train` (and select on `splits.validation`).
+    @property
+    def device(self) -> torch.device:
+        """Where histories are scored; they are moved there, and scores back."""
+        import torch
 
-        Args:
-            splits: the data.
-            output_dir: where checkpoints go; None: a temporary folder.
-            resume: continue from the newest checkpoint in `output_dir`, if there is one.
-        """
+        return torch.device("cpu")
 
     @abstractmethod
+    def _score(self, histories: torch.Tensor) -> torch.Tensor:
+        """Scores (B, N) of all items for checked histories (B, L) on `device`; column `j` is item `j + 1`."""
+
+    def _score_candidates(self, histories: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
+        """Scores (B, C) of checked candidates (B, C) on `device`."""
+        return self._score(histories).gather(1, candidates - 1)
+
     def score(self, histories: torch.Tensor, candidates: torch.Tensor | None = None) -> torch.Tensor:
         """Score items; higher is better, finite.
 
@@ -115,16 +72,34 @@ class Recommender(ABC):
             candidates: (B, C) item ids 1..N, or None for all items.
 
         Returns:
-            float32 (B, C); or (B, N), where column `j` is item `j + 1`: padding has no column.
+            float32 (B, C); or (B, N), where column `j` is item `j + 1`: padding has no column. On the device of
+            `histories`.
+
+        Raises:
+            ValueError: ids of another shape or type or outside the catalogue, padding behind an item, another number
+                of rows in `candidates`; scores that are NaN or infinite.
         """
+        import torch
 
-    @abstractmethod
-    def _save(self, folder: Path) -> None:
-        """Write what `_load` needs, in files of safe formats (safetensors, Parquet, JSON)."""
-
-    @abstractmethod
-    def _load(self, folder: Path) -> None:
-        """Restore what `_save` wrote; `self.config` and the catalogue are already there."""
+        check_histories(histories, len(self.catalogue))
+        with torch.no_grad():
+            moved = histories.to(self.device, torch.int64)
+            if candidates is None:
+                scores = self._score(moved)
+            else:
+                check_ids(candidates, len(self.catalogue), lowest=1, what="candidates")
+                if len(candidates) != len(histories):
+                    raise ValueError(
+                        f"candidates must have one row per history (got {len(candidates)} for {len(histories)})"
+                    )
+                scores = self._score_candidates(moved, candidates.to(self.device, torch.int64))
+            expected = (len(histories), len(self.catalogue)) if candidates is None else tuple(candidates.shape)
+            if tuple(scores.shape) != expected:
+                raise ValueError(f"{self.name} must score the shape {expected} (got {tuple(scores.shape)})")
+            scores = scores.to(histories.device, torch.float32)
+            if not bool(scores.isfinite().all()):
+                raise ValueError(f"{self.name}: scores must be finite (got NaN or infinity)")
+        return scores
 
     def recommend(
         self, history: Sequence[int | str], k: int = 10, *, exclude_history: bool = True
@@ -139,95 +114,86 @@ class Recommender(ABC):
         Raises:
             UnknownItemError: an entry is not in the catalogue; names it and close titles.
         """
-        import torch
+        return self.recommend_many([history], k, exclude_history=exclude_history)[0]
 
-        if k < 1:
-            raise ValueError(f"k must be at least 1 (got {k})")
-        ids = self.catalogue.resolve(history)
-        scores = self.score(torch.tensor([ids or [0]]))[0].clone()
-        if exclude_history and ids:
-            scores[torch.tensor(ids) - 1] = -torch.inf
-        best = torch.argsort(scores, descending=True, stable=True)[:k].tolist()
-        return [
-            Recommendation(i + 1, self.catalogue.title(i + 1), float(scores[i]))
-            for i in best
-            if scores[i] > -torch.inf
-        ]
-
-    def _claim(
-        self, folder: Path, splits: SequenceSplits, *, resume: bool, stale: Sequence[str] = ("checkpoint-*",)
-    ) -> None:
-        """Write down whose checkpoints lie in the folder; refuse to continue somebody else's.
+    def recommend_many(
+        self,
+        histories: Iterable[Sequence[int | str]],
+        k: int = 10,
+        *,
+        exclude_history: bool = True,
+        batch_size: int = 1024,
+    ) -> list[list[Recommendation]]:
+        """`recommend` for many people, scored in batches: memory does not grow with people x items.
 
         Args:
-            folder: where `fit` keeps them.
-            splits: the data.
-            resume: continue the same run; otherwise what matches `stale` is removed.
-            stale: names of the folders that a run leaves.
-        """
-        state = processes()
-        if state.is_main_process:
-            self._claim_alone(folder, splits, resume, stale)
-        state.wait_for_everyone()
-
-    def _claim_alone(self, folder: Path, splits: SequenceSplits, resume: bool, stale: Sequence[str]) -> None:
-        run = {
-            "recommender": self.name,
-            "config": dataclasses.asdict(self.config),
-            "data": {"protocol": splits.protocol, "items": splits.num_items, "rows": len(splits.train)},
-        }
-        run = json.loads(json.dumps(run))
-        path = folder / _RUN
-        if resume and path.is_file() and (found := json.loads(path.read_text())) != run:
-            other = sorted(key for key in run if found.get(key) != run[key])
-            raise ValueError(
-                f"{folder} holds a run with another {' and '.join(other)} (got {[run[key] for key in other]}, found "
-                f"{[found.get(key) for key in other]}): use resume=False to discard it, or another output_dir"
-            )
-        if resume and path.is_file():
-            return
-        for pattern in stale:  # before the claim: a kill between the two must not mix two runs
-            for left in folder.glob(pattern):
-                shutil.rmtree(left)
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".tmp")
-        unfinished.write_text(json.dumps(run, indent=2))
-        unfinished.replace(path)
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write one folder that `from_pretrained` restores exactly."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.catalogue.save(folder / "catalogue.parquet")
-        self._save(folder)
-        description = {"recommender": self.name, "config": dataclasses.asdict(self.config)}
-        (folder / _FILE).write_text(json.dumps(description, indent=2))
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Self:
-        """Load a folder written by `save_pretrained`; on `Recommender` itself, the class that the folder names.
+            histories: one per person, as for `recommend`.
+            k: length of the lists.
+            exclude_history: never return an item of a person's own history.
+            batch_size: histories scored at once.
 
         Raises:
-            FileNotFoundError: not such a folder, or a part of it is missing.
-            ValueError: the folder holds another kind of recommender.
+            UnknownItemError: an entry is not in the catalogue; names it and close titles.
         """
-        folder = Path(folder)
-        if not (folder / _FILE).is_file():
-            raise FileNotFoundError(f"{folder} is not a saved recommender: it has no {_FILE}")
-        description = json.loads((folder / _FILE).read_text())
-        found = description["recommender"]
-        kind: Any = recommender_class(found) if cls is Recommender else cls
-        if kind.name != found:
-            raise ValueError(f"{folder} holds {found!r}, not {kind.name!r}: use Recommender.from_pretrained")
-        recommender: Self = kind(kind.config_class(**description["config"]))
-        recommender._catalogue = Catalogue.load(folder / "catalogue.parquet")
-        recommender._load(folder)
-        return recommender
+        if k < 1 or batch_size < 1:
+            raise ValueError(f"k and batch_size must be at least 1 (got {k} and {batch_size})")
+        resolved = [self.catalogue.resolve(history) for history in histories]
+        lists: list[list[Recommendation]] = []
+        for start in range(0, len(resolved), batch_size):
+            lists += self._best(resolved[start : start + batch_size], k, exclude_history=exclude_history)
+        return lists
+
+    def _best(
+        self, histories: Sequence[Sequence[int]], k: int, *, exclude_history: bool
+    ) -> list[list[Recommendation]]:
+        import torch
+
+        padded = pad_histories(histories)
+        scores = self.score(padded)
+        if exclude_history:
+            taken = torch.zeros(len(scores), scores.shape[1] + 1, dtype=torch.bool).scatter_(1, padded, True)
+            scores = scores.masked_fill(taken[:, 1:], -torch.inf)
+        best = torch.argsort(scores, dim=1, descending=True, stable=True)[:, :k]  # of equal scores the lower id
+        return [
+            [
+                Recommendation(item + 1, self.catalogue.title(item + 1), score)
+                for item, score in zip(items.tolist(), row_scores.gather(0, items).tolist(), strict=True)
+                if score > -torch.inf
+            ]
+            for items, row_scores in zip(best, scores, strict=True)
+        ]
+
+
+def pad_histories(histories: Sequence[Sequence[int]]) -> torch.Tensor:
+    """(B, L) int64: histories padded with 0 on the left to the longest of them, at least one column."""
+    import torch
+
+    padded = torch.zeros(len(histories), max([1, *map(len, histories)]), dtype=torch.int64)
+    for row, history in enumerate(histories):
+        if history:
+            padded[row, -len(history) :] = torch.tensor(list(history))
+    return padded
+
+
+def check_ids(ids: torch.Tensor, num_items: int, *, lowest: int, what: str) -> None:
+    """Raise ValueError unless `ids` is (B, L) of integers in lowest..num_items."""
+    if ids.dim() != 2 or ids.is_floating_point():
+        raise ValueError(f"{what} must be (batch, length) of integer ids (got {tuple(ids.shape)}, {ids.dtype})")
+    if ids.numel() and (int(ids.min()) < lowest or int(ids.max()) > num_items):
+        raise ValueError(f"{what} must hold ids in {lowest}..{num_items} (got {int(ids.min())}..{int(ids.max())})")
+
+
+def check_histories(histories: torch.Tensor, num_items: int) -> None:
+    """Raise ValueError unless `histories` are ids (B, L) with padding before the first item of a row only."""
+    check_ids(histories, num_items, lowest=0, what="histories")
+    if histories.shape[1] > 1 and bool(((histories[:, 1:] == 0) & (histories[:, :-1] != 0)).any()):
+        row = int(((histories[:, 1:] == 0) & (histories[:, :-1] != 0)).any(dim=1).nonzero()[0])
+        raise ValueError(f"histories are padded with 0 on the left: row {row} has a 0 behind an item")
 
 
 def available_recommenders() -> list[str]:
     """Names of all installed recommenders, without importing them."""
-    return [entry.name for entry in registered(RECOMMENDERS)]
+    return sorted(registered(RECOMMENDERS))
 
 
 def recommender_class(name: str) -> type[Recommender]:
@@ -236,8 +202,5 @@ def recommender_class(name: str) -> type[Recommender]:
     Raises:
         ValueError: no such recommender is installed; lists those that are.
     """
-    for entry in registered(RECOMMENDERS):
-        if entry.name == name:
-            found: type[Recommender] = entry.load()
-            return found
-    raise ValueError(f"no recommender {name!r} is installed; there are {', '.join(available_recommenders())}")
+    kind: type[Recommender] = load_registered(name, RECOMMENDERS, kind="recommender")
+    return kind

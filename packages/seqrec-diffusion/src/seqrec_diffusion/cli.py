@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from predilect.data import SequenceSplits
     from predilect.evaluation import Evaluation
 
-RECOMMENDER = "recommender.json"  # by which a finished folder is known
+RECOMMENDER = "method.json"  # by which a finished folder is known
 DEFAULT = Path("runs/dreamrec")
 SAMPLING = "Sampling (none: as trained)"
 

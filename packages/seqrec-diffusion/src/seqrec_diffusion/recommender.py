@@ -6,7 +6,6 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
-import torch
 from torch import Tensor
 
 from predilect.configuration import new_defaults, option
@@ -75,7 +74,7 @@ class DreamRecTrainer(NextItemTrainer):
         return {**super().evaluate(eval_dataset, ignore_keys, metric_key_prefix), **watched}
 
 
-class DreamRec(NextItemRecommender):
+class DreamRec(NextItemRecommender[DreamRecRecommenderConfig]):
     """`DreamRecModel`, trained by the core's `NextItemTrainer`.
 
     Each epoch is validated by the sampling that the recommender ranks with, that of the panel Sampling: another one
@@ -104,12 +103,13 @@ class DreamRec(NextItemRecommender):
         self.config = dataclasses.replace(self.config, **options)
         return self
 
-    @torch.inference_mode()
-    def score(self, histories: Tensor, candidates: Tensor | None = None) -> Tensor:
-        device = self.model.device
-        chosen = None if candidates is None else candidates.to(device)
-        scores: Tensor = self.model.scores(histories.to(device), self.config.sampling, candidates=chosen)
-        return scores.float().to(histories.device)
+    def _score(self, histories: Tensor) -> Tensor:
+        scores: Tensor = self.model.scores(histories, self.config.sampling)
+        return scores
+
+    def _score_candidates(self, histories: Tensor, candidates: Tensor) -> Tensor:
+        scores: Tensor = self.model.scores(histories, self.config.sampling, candidates=candidates)
+        return scores
 
     def oracle_embeddings(self, histories: Tensor) -> Tensor:
         """The generated items (B, d), in the space of `model.item_vectors`.

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
-from transformers import TrainerCallback, set_seed
+from transformers import set_seed
 
 from llm_rec.generation import generate_text
 from llm_rec.interpreter.config import RecInterpreterConfig
@@ -23,11 +19,12 @@ from llm_rec.interpreter.tasks import TASKS, Task
 from llm_rec.interpreter.titles import TitleList
 from llm_rec.interpreter.vectors import Backbone, Scale, VectorSource, load_scales, repeated, save_scales
 from llm_rec.rows import in_batches
-from predilect.data.catalogue import Catalogue
 from predilect.data.splits import SequenceSplits
+from predilect.method import CatalogueMethod
 from predilect.modeling import SoftTokenCausalLM, load_causal_lm
 from predilect.recommender import Recommender, recommender_class
 from predilect.recommenders import SequentialRecommender
+from predilect.runs import catalogue_fingerprint, read_json, write_json
 from predilect.tokenization import PromptSet, PromptTemplate, SoftTokens, encode_answers
 from predilect.training import (
     AnswerCollator,
@@ -41,10 +38,8 @@ from predilect.training import (
     stage_options,
 )
 
-T = TypeVar("T")
-
 ADAPTER = "adapter"
-_FILE, _RUN, _SCALES = "interpreter.json", "run.json", "scales.safetensors"
+_PARTS, _SCALES = "interpreter.json", "scales.safetensors"
 _ROWS_AT_ONCE = 1 << 14
 
 
@@ -64,7 +59,7 @@ class Interpretation(NamedTuple):
     invented: list[int]
 
 
-class RecInterpreter:
+class RecInterpreter(CatalogueMethod[RecInterpreterConfig]):
     """A frozen language model that reads vectors of a frozen sequential recommender through a trained adapter.
 
     `z = W((h - mean) / std)` takes the place of a soft token in a prompt, where `h` is a sequence state (or an item's
@@ -80,16 +75,8 @@ class RecInterpreter:
     were never trained on); the state is that after the last item (there a learned mean over padded positions);
     vectors are standardised; all that was trained is saved.
 
-    Args:
-        config: a `RecInterpreterConfig`; defaults to its defaults.
-        **options: its fields by name, in place of `config`.
-
     Attributes:
-        callbacks: `transformers.TrainerCallback`s that `fit` calls.
         dropped: task -> number of training rows that `fit` left out because they do not fit `max_length`.
-
-    Raises:
-        TypeError: both `config` and options, or an unknown option.
 
     Examples:
         >>> def explain(splits, sasrec):
@@ -97,22 +84,13 @@ class RecInterpreter:
         ...     return interpreter.interpret(["Heat", "The Matrix"]).text
     """
 
-    name: ClassVar[str] = "rec-interpreter"
+    name = "rec-interpreter"
     config_class: ClassVar[type[RecInterpreterConfig]] = RecInterpreterConfig
 
     def __init__(self, config: RecInterpreterConfig | None = None, **options: Any) -> None:
-        if config is not None and options:
-            raise TypeError(f"pass either a config or options, not both (got options {sorted(options)})")
-        known = {f.name for f in dataclasses.fields(self.config_class)}
-        if unknown := sorted(set(options) - known):
-            raise TypeError(
-                f"{self.name} has no option {', '.join(unknown)}; its options are {', '.join(sorted(known))}"
-            )
-        self.config = config if config is not None else self.config_class(**options)
-        self.callbacks: Sequence[TrainerCallback] = ()
+        super().__init__(config, **options)
         self.dropped: dict[str, int] = {}
         self._model: Any = None
-        self._catalogue: Catalogue | None = None
         self._source: VectorSource | None = None
         self._titles: TitleList | None = None
 
@@ -121,27 +99,17 @@ class RecInterpreter:
     @property
     def model(self) -> Any:
         """The `SoftTokenCausalLM`, in evaluation mode."""
-        return self._there(self._model)
-
-    @property
-    def catalogue(self) -> Catalogue:
-        """The items whose titles it says."""
-        return self._there(self._catalogue)
+        return self._fitted(self._model)
 
     @property
     def source(self) -> VectorSource:
         """The frozen backbone: `source.states(histories)`, `source.items`."""
-        return self._there(self._source)
+        return self._fitted(self._source)
 
     @property
     def titles(self) -> TitleList:
         """Reads texts as items."""
-        return self._there(self._titles)
-
-    def _there(self, part: T | None) -> T:
-        if part is None:
-            raise RuntimeError(f"{self.name} is not fitted: call fit(splits) or from_pretrained(folder) first")
-        return part
+        return self._fitted(self._titles)
 
     @property
     def num_parameters(self) -> int:
@@ -164,70 +132,50 @@ class RecInterpreter:
 
     def fit(
         self,
-        splits: SequenceSplits,
+        data: SequenceSplits,
         *,
         backbone: Backbone | None = None,
-        output_dir: Path | None = None,
+        output_dir: str | Path | None = None,
         resume: bool = False,
+        overwrite: bool = False,
     ) -> Self:
-        """Train the adapter on `splits.train`.
+        """Train the adapter on `data.train`.
 
         Args:
-            splits: the data.
+            data: the splits.
             backbone: a fitted `SequentialRecommender`, its model, or item vectors (N + 1, d); it is copied and stays
                 as it is. None: the one of the config, loaded or fitted here.
-            output_dir: where checkpoints go; None: a temporary folder.
-            resume: continue from the newest checkpoint in `output_dir`, if there is one.
+            output_dir: as for `Method.fit`, like `resume` and `overwrite`.
+            resume: go on with the same run.
+            overwrite: remove the run that is there.
 
         Raises:
-            ValueError: a catalogue without titles, a backbone of another catalogue or without states where a task
-                needs them, a task most of whose rows do not fit `max_length`, or `resume` where `output_dir` holds a
-                run with other options, data or backbone.
+            ValueError: as `Method.fit`, and a catalogue without titles, a backbone of another catalogue or without
+                states where a task needs them, or a task most of whose rows do not fit `max_length`.
         """
-        if output_dir is None:
-            with tempfile.TemporaryDirectory() as temporary:
-                return self.fit(splits, backbone=backbone, output_dir=Path(temporary))
-        folder = Path(output_dir)
-        if not splits.catalogue.has_titles:
-            raise ValueError(f"{self.name} says titles, and none of the {splits.num_items} items has one")
         if backbone is not None and self.config.backbone_folder is not None:
             raise ValueError("pass backbone, or name a backbone_folder in the config, not both")
-        source = None if backbone is None else VectorSource.of(backbone, splits.catalogue)
-        self._claim(folder, splits, source, resume=resume)
-        self._source = source or self._named_backbone(splits, folder / "backbone")
-        self._catalogue = splits.catalogue
+        self._require(data)
+        self._source = None if backbone is None else VectorSource.of(backbone, data.catalogue)
+        return super().fit(data, output_dir=output_dir, resume=resume, overwrite=overwrite)
+
+    def _require(self, data: SequenceSplits) -> None:
+        if not data.catalogue.has_titles:
+            raise ValueError(f"{self.name} says titles, and none of the {data.num_items} items has one")
+
+    def _run(self, data: SequenceSplits) -> dict[str, Any]:
+        return {**super()._run(data), "backbone": self._source and self._source.fingerprint()}
+
+    def _fit(self, data: SequenceSplits, folder: Path) -> None:
+        self._source = self._source or self._named_backbone(data, folder / "backbone")
         set_seed(self.config.seed)
         self._prepare(self._new_model(), {name: TASKS[name].prompts(self.config.domain) for name in self.config.tasks})
-        stream = RowStream(splits, self.source, self.config.tasks, seed=self.config.seed)
+        stream = RowStream(data, self.source, self.config.tasks, seed=self.config.seed)
         self._scales = {space: Scale.fitted(stream.vectors(space)) for space in self._spaces}
-        self._recovery_tokens = self._longest_list(splits)
+        self._recovery_tokens = self._longest_list(data)
         if self.config.steps:
             self._train(stream, folder / ADAPTER)
         self._model.eval()
-        return self
-
-    def _claim(self, folder: Path, splits: SequenceSplits, source: VectorSource | None, *, resume: bool) -> None:
-        """Write down whose checkpoints lie in the folder; refuse to continue somebody else's."""
-        run = {
-            "interpreter": self.name,
-            "config": dataclasses.asdict(self.config),
-            "data": {"protocol": splits.protocol, "items": splits.num_items, "rows": len(splits.train)},
-            "backbone": source and source.fingerprint(),
-        }
-        run = json.loads(json.dumps(run))
-        path = folder / _RUN
-        if resume and path.is_file():
-            found = json.loads(path.read_text())
-            if other := sorted(key for key in run if found.get(key) != run[key]):
-                raise ValueError(
-                    f"{folder} holds a run with another {' and '.join(other)}: use resume=False to discard it, or "
-                    "another output_dir"
-                )
-            return
-        for stale in ("backbone", ADAPTER):  # before the claim: a kill between the two must not mix two runs
-            shutil.rmtree(folder / stale, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(path, run)
 
     def _named_backbone(self, splits: SequenceSplits, folder: Path) -> VectorSource:
         if (saved := self.config.backbone_folder) is not None:
@@ -432,72 +380,43 @@ class RecInterpreter:
 
     # --- folders ----------------------------------------------------------------------------------------------
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write one folder that `from_pretrained` restores exactly.
-
-        It holds model/ (the adapter whole, the tokenizer, and what the language model is), backbone/, the catalogue,
-        the prompts, the vectors' scales and, last, interpreter.json, without which it is not complete.
+    def _save(self, folder: Path) -> None:
+        """model/ (the adapter whole, the tokenizer, and what the language model is), backbone/, the prompts, and the
+        vectors' scales.
         """
-        model, folder = self.model, Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / _FILE).unlink(missing_ok=True)
-        self.catalogue.save(folder / "catalogue.parquet")
         for name in ("model", "backbone"):
             shutil.rmtree(folder / name, ignore_errors=True)
         self.source.save(folder / "backbone")
         for name, prompts in self._prompts.items():
             prompts.save(folder / f"prompts-{name}.json")
         save_scales(self._scales, folder / _SCALES)
-        model.save_pretrained(folder / "model")
-        about = {
-            "interpreter": self.name,
-            "config": dataclasses.asdict(self.config),
+        self.model.save_pretrained(folder / "model")
+        parts = {
             "backbone": self.source.fingerprint(),
-            "catalogue": _digest(self.catalogue),
+            "catalogue": catalogue_fingerprint(self.catalogue),
             "recovery_tokens": self._recovery_tokens,
             "dropped": self.dropped,
         }
-        _write_whole(folder / _FILE, about)
+        write_json(folder / _PARTS, parts)
 
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Self:
-        """Load a folder of `save_pretrained`.
-
-        Raises:
-            FileNotFoundError: a part is missing; names it.
-            ValueError: a part does not fit: another backbone, catalogue, tokenizer or language model, or a model
-                without its projector; names it.
+    def _load(self, folder: Path) -> None:
+        """Raises FileNotFoundError for a part that is missing, and ValueError for one that does not fit: another
+        backbone, catalogue, tokenizer or language model, or a model without its projector.
         """
-        folder = Path(folder)
-        if not (folder / _FILE).is_file():
-            raise FileNotFoundError(f"{folder} is not a saved interpreter: it has no {_FILE}")
-        about = json.loads((folder / _FILE).read_text())
-        loaded = cls(cls.config_class(**about["config"]))
-        prompt_files = {name: folder / f"prompts-{name}.json" for name in loaded.config.tasks}
-        for path in (folder / "catalogue.parquet", folder / _SCALES, folder / "model" / "tokenizer_config.json",
+        prompt_files = {name: folder / f"prompts-{name}.json" for name in self.config.tasks}
+        for path in (folder / _PARTS, folder / _SCALES, folder / "model" / "tokenizer_config.json",
                      folder / "backbone", *prompt_files.values()):  # fmt: skip
             if not path.exists():
                 raise FileNotFoundError(
                     f"no {path.relative_to(folder)} in {folder}: it is incomplete, save the interpreter again"
                 )
-        loaded._catalogue = Catalogue.load(folder / "catalogue.parquet")
-        if _digest(loaded.catalogue) != about["catalogue"]:
+        parts = read_json(folder / _PARTS)
+        if catalogue_fingerprint(self.catalogue) != parts["catalogue"]:
             raise ValueError(f"the catalogue in {folder} is not the one that this interpreter was trained on")
-        loaded._source = VectorSource.load(folder / "backbone")
-        if loaded.source.fingerprint() != about["backbone"]:
+        self._source = VectorSource.load(folder / "backbone")
+        if self.source.fingerprint() != parts["backbone"]:
             raise ValueError(f"the backbone in {folder} is not the one whose vectors this adapter was trained on")
-        loaded._scales = load_scales(folder / _SCALES, width=loaded.source.width)
-        loaded._recovery_tokens, loaded.dropped = about["recovery_tokens"], about["dropped"]
-        model = SoftTokenCausalLM.from_pretrained(folder / "model", base=loaded._language_model()[0])
-        loaded._prepare(model, {name: PromptSet.load(path) for name, path in prompt_files.items()})
-        return loaded
-
-
-def _write_whole(path: Path, content: Mapping[str, Any]) -> None:
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(content, indent=2))
-    unfinished.replace(path)
-
-
-def _digest(catalogue: Catalogue) -> str:
-    return hashlib.sha256(json.dumps([catalogue.raw_ids, catalogue.titles]).encode()).hexdigest()
+        self._scales = load_scales(folder / _SCALES, width=self.source.width)
+        self._recovery_tokens, self.dropped = parts["recovery_tokens"], parts["dropped"]
+        model = SoftTokenCausalLM.from_pretrained(folder / "model", base=self._language_model()[0])
+        self._prepare(model, {name: PromptSet.load(path) for name, path in prompt_files.items()})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor
 from predilect.data.catalogue import Catalogue
 from predilect.modeling import SequentialModel
 from predilect.recommenders import SequentialRecommender
+from predilect.runs import weights_fingerprint
 from predilect.training import quiet
 
 _ITEMS = "items.safetensors"
@@ -83,13 +83,8 @@ class VectorSource:
         return torch.cat(parts)
 
     def fingerprint(self) -> str:
-        """SHA-256 of all weights."""
-        digest = hashlib.sha256()
-        weights = {"items": self.items} if self.model is None else self.model.state_dict()
-        for name, value in sorted(weights.items()):
-            digest.update(f"{name} {tuple(value.shape)}".encode())
-            digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        """Changes with any weight."""
+        return weights_fingerprint({"items": self.items} if self.model is None else self.model.state_dict())
 
     def save(self, folder: Path) -> None:
         """Write what `load` reads."""

@@ -16,9 +16,9 @@ def find_model(folder: Path) -> Path:
     """
     from predilect.leaderboard.results import Leaderboard
 
-    if (folder / "recommender.json").is_file():
+    if (folder / "method.json").is_file():
         return folder
-    if (folder / "recommender" / "recommender.json").is_file():  # models/<name> of a leaderboard
+    if (folder / "recommender" / "method.json").is_file():  # models/<name> of a leaderboard
         return folder / "recommender"
     if not (folder / "results.json").is_file():
         unfinished = (folder / "run.json").is_file()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
@@ -14,13 +13,13 @@ from torch import Tensor
 
 from predilect.configuration import option
 from predilect.data.splits import SequenceSplits
+from predilect.method import ConfigT
 from predilect.recommender import Recommender, RecommenderConfig
-from predilect.recommenders._scoring import check_ids, choose
 
 _FILE = "scores.safetensors"
 
 
-class Random(Recommender):
+class Random(Recommender[RecommenderConfig]):
     """Scores uniform in [0, 1), a fixed function of seed, history and item.
 
     The same history gets the same list, whatever else is in the batch and however it is padded; another history gets
@@ -29,21 +28,19 @@ class Random(Recommender):
 
     name = "random"
 
-    def fit(self, splits: SequenceSplits, *, output_dir: Path | None = None, resume: bool = False) -> Self:
-        self._catalogue = splits.catalogue
-        return self
+    def _fit(self, data: SequenceSplits, folder: Path) -> None:
+        pass
 
-    def score(self, histories: Tensor, candidates: Tensor | None = None) -> Tensor:
+    def _score(self, histories: Tensor) -> Tensor:
         num_items = len(self.catalogue)
-        check_ids(histories, num_items, lowest=0, what="histories")
         state = torch.zeros(len(histories), dtype=torch.int64, device=histories.device)
-        for column in histories.long().unbind(1):
+        for column in histories.unbind(1):
             state = _mix(state * 1_000_003 + column)  # stays 0 while there is only padding
         state = _mix(state + self.config.seed + 1)
         items = _mix(torch.arange(1, num_items + 1, device=histories.device) * _GOLDEN)
         bits = (state[:, None] ^ items).mul_(_GOLDEN)
         bits = bits.bitwise_right_shift_(40).bitwise_and_(0xFFFFFF)  # 24 bits: what float32 holds exactly
-        return choose(bits.float().div_(2**24), candidates)
+        return bits.float().div_(2**24)
 
     def _save(self, folder: Path) -> None:
         pass
@@ -66,24 +63,20 @@ def _shifted(x: Tensor, bits: int) -> Tensor:
     return (x >> bits) & ((1 << (64 - bits)) - 1)  # tensors have no logical shift
 
 
-class _StaticScores(Recommender):
+class _StaticScores(Recommender[ConfigT]):
     """One list for everybody."""
 
-    def __init__(self, config: RecommenderConfig | None = None, **options: object) -> None:
+    def __init__(self, config: ConfigT | None = None, **options: object) -> None:
         super().__init__(config, **options)
         self.item_scores = torch.zeros(0)
 
-    def score(self, histories: Tensor, candidates: Tensor | None = None) -> Tensor:
-        check_ids(histories, len(self.catalogue), lowest=0, what="histories")
-        scores = self.item_scores.to(histories.device)
-        return choose(scores.expand(len(histories), -1), candidates)
+    def _score(self, histories: Tensor) -> Tensor:
+        return self.item_scores.expand(len(histories), -1)
 
-    def _count(self, splits: SequenceSplits, weights: np.ndarray | None = None) -> Self:
+    def _count(self, splits: SequenceSplits, weights: np.ndarray | None = None) -> None:
         items = np.asarray(splits.train_interactions.with_format("numpy")["item_id"][:])
         counts = np.bincount(items, weights, minlength=splits.num_items + 1)[1:]
         self.item_scores = torch.from_numpy(counts).float()
-        self._catalogue = splits.catalogue
-        return self
 
     def _save(self, folder: Path) -> None:
         save_file({"item_scores": self.item_scores}, folder / _FILE)
@@ -92,14 +85,14 @@ class _StaticScores(Recommender):
         self.item_scores = load_file(folder / _FILE)["item_scores"]
 
 
-class Popularity(_StaticScores):
+class Popularity(_StaticScores[RecommenderConfig]):
     """Score of an item: how often it was taken in the training part of the log (its last day counts like its
     first)."""
 
     name = "popularity"
 
-    def fit(self, splits: SequenceSplits, *, output_dir: Path | None = None, resume: bool = False) -> Self:
-        return self._count(splits)
+    def _fit(self, data: SequenceSplits, folder: Path) -> None:
+        self._count(data)
 
 
 @dataclass
@@ -115,7 +108,7 @@ class RecentPopularityConfig(RecommenderConfig):
             raise ValueError(f"fraction must be in (0, 1] (got {self.fraction})")
 
 
-class RecentPopularity(_StaticScores):
+class RecentPopularity(_StaticScores[RecentPopularityConfig]):
     """Score of an item: how often it was taken among the newest `fraction` of the training interactions.
 
     A share of the log and not a number of days, so that it also means something for logs without a clock. Equal times
@@ -130,9 +123,9 @@ class RecentPopularity(_StaticScores):
     name = "recent-popularity"
     config_class = RecentPopularityConfig
 
-    def fit(self, splits: SequenceSplits, *, output_dir: Path | None = None, resume: bool = False) -> Self:
-        times = np.asarray(splits.train_interactions.with_format("numpy")["timestamp"][:])
+    def _fit(self, data: SequenceSplits, folder: Path) -> None:
+        times = np.asarray(data.train_interactions.with_format("numpy")["timestamp"][:])
         newest = math.ceil(len(times) * self.config.fraction)
         since = np.partition(times, -newest)[-newest]
         # Sums of shares below 1 / 2 each order the items that have no recent count
-        return self._count(splits, np.where(times >= since, 1.0, 0.5 / len(times)))
+        self._count(data, np.where(times >= since, 1.0, 0.5 / len(times)))

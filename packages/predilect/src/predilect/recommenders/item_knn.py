@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from torch import Tensor
 from predilect.configuration import option
 from predilect.data.splits import SequenceSplits
 from predilect.recommender import Recommender, RecommenderConfig
-from predilect.recommenders._scoring import check_ids, choose
 
 _FILE = "neighbours.safetensors"
 _BUDGET = 20_000_000  # numbers held at a time while counting
@@ -41,7 +40,7 @@ class ItemKNNConfig(RecommenderConfig):
             raise ValueError(f"recency must be in (0, 1] (got {self.recency})")
 
 
-class ItemKNN(Recommender):
+class ItemKNN(Recommender[ItemKNNConfig]):
     r"""Nearest neighbours between items by shrunk cosine of who took them.
 
     With :math:`U_i` the users who took item :math:`i` in the training part,
@@ -61,18 +60,18 @@ class ItemKNN(Recommender):
     name = "item-knn"
     config_class = ItemKNNConfig
 
-    def __init__(self, config: RecommenderConfig | None = None, **options: Any) -> None:
+    def __init__(self, config: ItemKNNConfig | None = None, **options: Any) -> None:
         super().__init__(config, **options)
         self.neighbours = torch.zeros(0, 0, dtype=torch.int64)
         self.similarities = torch.zeros(0, 0)
 
-    def fit(self, splits: SequenceSplits, *, output_dir: Path | None = None, resume: bool = False) -> Self:
-        columns = splits.train_interactions.with_format("numpy")
+    def _fit(self, data: SequenceSplits, folder: Path) -> None:
+        columns = data.train_interactions.with_format("numpy")
         users, items = (np.asarray(columns[name][:]).astype(np.int64) for name in ("user_id", "item_id"))
-        width = splits.num_items + 1
+        width = data.num_items + 1
         taken = np.unique(users * width + items)  # a user counts once per item
         users, items = taken // width, taken % width
-        num_items = splits.num_items
+        num_items = data.num_items
         kept = min(self.config.num_neighbours, num_items)
         counts = torch.from_numpy(np.bincount(items, minlength=width)[1:]).float()
         self.neighbours = torch.zeros(width, kept, dtype=torch.int64)  # row 0: padding has no neighbours
@@ -85,18 +84,13 @@ class ItemKNN(Recommender):
             best, columns_of_best = similarity.topk(kept, dim=1)
             self.similarities[first : first + len(together)] = best
             self.neighbours[first : first + len(together)] = columns_of_best
-        self._catalogue = splits.catalogue
-        return self
 
-    def score(self, histories: Tensor, candidates: Tensor | None = None) -> Tensor:
-        num_items = len(self.catalogue)
-        check_ids(histories, num_items, lowest=0, what="histories")
-        device, histories = histories.device, histories.cpu().long()
+    def _score(self, histories: Tensor) -> Tensor:
         weights = self.config.recency ** torch.arange(histories.shape[1] - 1, -1, -1, dtype=torch.float32)
         values = self.similarities[histories] * weights[:, None]
-        scores = torch.zeros(len(histories), num_items)
+        scores = torch.zeros(len(histories), len(self.catalogue))
         scores.scatter_add_(1, self.neighbours[histories].flatten(1), values.flatten(1))
-        return choose(scores.to(device), candidates)
+        return scores
 
     def _save(self, folder: Path) -> None:
         save_file({"neighbours": self.neighbours, "similarities": self.similarities}, folder / _FILE)

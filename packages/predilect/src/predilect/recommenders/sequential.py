@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
-from transformers import TrainerCallback, set_seed
+from typing_extensions import TypeVar
 
 from predilect.configuration import new_defaults, option
 from predilect.data.splits import SequenceSplits
@@ -22,7 +20,6 @@ from predilect.modeling.sasrec import SASRec
 from predilect.modeling.sequential import SequentialModel, check_loss_options
 from predilect.processes import processes
 from predilect.recommender import Recommender, RecommenderConfig
-from predilect.recommenders._scoring import choose
 from predilect.training import quiet
 from predilect.training.next_item import NextItemRows, NextItemTrainer, NextItemWindows, next_item_arguments
 
@@ -89,50 +86,44 @@ class SequentialRecommenderConfig(NextItemRecommenderConfig):
         check_loss_options(self)
 
 
-class NextItemRecommender(Recommender):
+NextItemT = TypeVar("NextItemT", bound=NextItemRecommenderConfig, default=Any)
+SequentialT = TypeVar("SequentialT", bound=SequentialRecommenderConfig, default=Any)
+
+
+class NextItemRecommender(Recommender[NextItemT]):
     """A model trained by a `NextItemTrainer`: fit, resume, save, load. How it scores is the subclass's.
 
     A subclass sets `model_class`; options of its config that the model's config has too go there by name.
-
-    Attributes:
-        callbacks: `transformers.TrainerCallback`s that `fit` calls, for example a progress bar.
     """
 
     config_class: ClassVar[type[RecommenderConfig]] = NextItemRecommenderConfig
     model_class: ClassVar[Any]
     trainer_class: ClassVar[type[NextItemTrainer]] = NextItemTrainer
 
-    def __init__(self, config: RecommenderConfig | None = None, **options: Any) -> None:
+    def __init__(self, config: NextItemT | None = None, **options: Any) -> None:
         super().__init__(config, **options)
-        self.callbacks: Sequence[TrainerCallback] = ()
         self._model: Any = None
 
     @property
     def model(self) -> Any:
         """The trained model, in evaluation mode."""
-        if self._model is None:
-            raise RuntimeError(f"{self.name} is not fitted: call fit(splits) or from_pretrained(folder) first")
-        return self._model
+        return self._fitted(self._model)
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.model.device
+        return device
 
     @property
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
-    def fit(self, splits: SequenceSplits, *, output_dir: Path | None = None, resume: bool = False) -> Self:
-        """Learn from `splits.train`; stop early on `ndcg@10` of `splits.validation`.
-
-        Raises:
-            ValueError: `resume` where `output_dir` holds a run with other options or other data.
-        """
-        if output_dir is None:
-            with tempfile.TemporaryDirectory() as folder:
-                return self.fit(splits, output_dir=Path(folder))
-        self._claim(Path(output_dir), splits, resume=resume)
-        set_seed(self.config.seed)
-        model = self._new_model(splits)
-        train = self._train_dataset(splits)
+    def _fit(self, data: SequenceSplits, folder: Path) -> None:
+        """Learn from `data.train`; stop early on `ndcg@10` of `data.validation`."""
+        model = self._new_model(data)
+        train = self._train_dataset(data)
         arguments = next_item_arguments(
-            output_dir,
+            folder,
             max_epochs=self.config.max_epochs,
             batch_size=self._examples_per_step(train),
             learning_rate=self.config.learning_rate,
@@ -144,20 +135,19 @@ class NextItemRecommender(Recommender):
             model,
             arguments,
             train,
-            NextItemRows(splits.validation),
+            NextItemRows(data.validation),
             patience=self.config.patience,
             callbacks=self.callbacks,
         )
-        trainer.train(resume_from_checkpoint=resume)
-        self._model, self._catalogue = model.eval(), splits.catalogue
-        return self
+        trainer.train(resume_from_checkpoint=True)
+        self._model = model.eval()
 
     def _train_dataset(self, splits: SequenceSplits) -> NextItemRows | NextItemWindows:
         return NextItemRows(splits.train)
 
     def _examples_per_step(self, train: NextItemRows | NextItemWindows) -> int:
         """Of a training step: as many as hold `batch_size` rows on average, a multiple of the processes."""
-        size: int = self.config.batch_size
+        size = self.config.batch_size
         if isinstance(train, NextItemRows):
             return size
         count: int = processes().num_processes
@@ -181,7 +171,7 @@ class NextItemRecommender(Recommender):
             self._model = self.model_class.from_pretrained(folder / _MODEL).eval()
 
 
-class SequentialRecommender(NextItemRecommender):
+class SequentialRecommender(NextItemRecommender[SequentialT]):
     """A backbone of the core, which scores all items by its state's products with their embeddings."""
 
     config_class: ClassVar[type[RecommenderConfig]] = SequentialRecommenderConfig
@@ -211,10 +201,8 @@ class SequentialRecommender(NextItemRecommender):
         model.set_item_frequency(splits.catalogue.popularity)
         return model
 
-    @torch.inference_mode()
-    def score(self, histories: Tensor, candidates: Tensor | None = None) -> Tensor:
-        scores = self.model.scores(histories.to(self.model.device)).float()
-        return choose(scores.to(histories.device), candidates)
+    def _score(self, histories: Tensor) -> Tensor:
+        return self.model.scores(histories)
 
 
 @dataclass
@@ -225,7 +213,7 @@ class GRU4RecRecommenderConfig(SequentialRecommenderConfig):
     num_layers: int = option("Stacked GRU layers.", default=1)
 
 
-class GRU4RecRecommender(SequentialRecommender):
+class GRU4RecRecommender(SequentialRecommender[GRU4RecRecommenderConfig]):
     """`predilect.modeling.GRU4Rec`: a recurrent network."""
 
     name = "gru4rec"
@@ -247,7 +235,7 @@ class CaserRecommenderConfig(SequentialRecommenderConfig):
         self.filter_heights = tuple(self.filter_heights)  # JSON gives lists
 
 
-class CaserRecommender(SequentialRecommender):
+class CaserRecommender(SequentialRecommender[CaserRecommenderConfig]):
     """`predilect.modeling.Caser`: convolutions along time and along the embedding."""
 
     name = "caser"
@@ -271,7 +259,7 @@ class NextItNetRecommenderConfig(SequentialRecommenderConfig):
         self.dilations = tuple(self.dilations)  # JSON gives lists
 
 
-class NextItNetRecommender(SequentialRecommender):
+class NextItNetRecommender(SequentialRecommender[NextItNetRecommenderConfig]):
     """`predilect.modeling.NextItNet`: dilated causal convolutions."""
 
     name = "nextitnet"
@@ -287,7 +275,7 @@ class SASRecRecommenderConfig(SequentialRecommenderConfig):
     num_heads: int = option("Attention heads; divides hidden_size.", default=2)
 
 
-class SASRecRecommender(SequentialRecommender):
+class SASRecRecommender(SequentialRecommender[SASRecRecommenderConfig]):
     """`predilect.modeling.SASRec`: causal self-attention."""
 
     name = "sasrec"

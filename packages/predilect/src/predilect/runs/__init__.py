@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from predilect.runs.fingerprints import table_fingerprint as table_fingerprint
     from predilect.runs.fingerprints import weights_fingerprint as weights_fingerprint
     from predilect.runs.output import OutputFolder as OutputFolder
+    from predilect.runs.output import temporary_folder as temporary_folder
 
 _NAMES = {
     "OutputFolder": "predilect.runs.output",
@@ -32,6 +33,7 @@ _NAMES = {
     "method_versions": "predilect.runs.environment",
     "read_json": "predilect.runs.files",
     "table_fingerprint": "predilect.runs.fingerprints",
+    "temporary_folder": "predilect.runs.output",
     "versions": "predilect.runs.environment",
     "weights_fingerprint": "predilect.runs.fingerprints",
     "whole_file": "predilect.runs.files",
@@ -50,6 +52,7 @@ __all__ = [
     "method_versions",
     "read_json",
     "table_fingerprint",
+    "temporary_folder",
     "versions",
     "weights_fingerprint",
     "whole_file",

@@ -16,13 +16,13 @@ _DECISIVE = ("predilect", "torch", "transformers", "numpy")
 
 def versions() -> dict[str, str]:
     """Python, the libraries that numbers depend on, and every package that provides a method."""
-    providers = {e.dist.name for e in registered() if e.dist}
+    providers = {e.dist.name for e in registered().values() if e.dist}
     return {"python": platform.python_version(), **_versions([*_PACKAGES, *sorted(providers)])}
 
 
 def method_versions(name: str) -> dict[str, str]:
     """The versions that decide the result of one method: its own package and the libraries below it."""
-    providers = [e.dist.name for e in registered() if e.name == name and e.dist]
+    providers = [e.dist.name for key, e in registered().items() if key == name and e.dist]
     return _versions([*_DECISIVE, *providers])
 
 

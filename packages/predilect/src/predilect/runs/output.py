@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -166,6 +167,20 @@ class OutputFolder:
         if self._made:
             with suppress(OSError):  # a folder that the run never came to write to
                 self.folder.rmdir()
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that is removed at the end; all processes of a distributed run share the main process's."""
+    state = processes()
+    with tempfile.TemporaryDirectory() as own:
+        place = [own]
+        if state.num_processes > 1:
+            from accelerate.utils import broadcast_object_list
+
+            broadcast_object_list(place)
+        yield Path(place[0])
+        state.wait_for_everyone()
 
 
 def on_main_process(act: Callable[[], None]) -> None:
