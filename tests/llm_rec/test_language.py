@@ -209,7 +209,7 @@ def test_half_precision_without_detours_changes_no_number(
 
 def test_another_run_in_the_folder_is_refused(options: dict[str, Any], splits: Any, tmp_path: Path) -> None:
     LanguageRecommender(**options, sft_steps=1, inject="none").fit(splits, output_dir=tmp_path)
-    with pytest.raises(ValueError, match="holds a run with another config"):
+    with pytest.raises(ValueError, match=r"holds another run \(sft_steps: 1 before, 2 now\)"):
         LanguageRecommender(**options, sft_steps=2, inject="none").fit(splits, output_dir=tmp_path, resume=True)
 
 

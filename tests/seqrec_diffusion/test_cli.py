@@ -85,7 +85,7 @@ def test_train_tells_every_epoch_and_keeps_the_recommender(trained: tuple[Path, 
     assert marked == [value > max(reached[:i], default=-1) for i, value in enumerate(reached)]
     assert all(name in line for line in lines for name in ("loss", "variance", "effective_rank", "margin"))
     assert sorted(p.name for p in folder.iterdir()) == [
-        "catalogue.parquet", "evaluation", "model", "method.json", "run.json",
+        "README.md", "catalogue.parquet", "evaluation", "method.json", "model", "run.json",
     ]  # fmt: skip
     splits = load(str(log_file)).split("temporal", max_history=10)
     own = evaluate(Recommender.from_pretrained(folder), splits, "test", bootstrap=20)

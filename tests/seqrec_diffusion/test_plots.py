@@ -78,10 +78,10 @@ def test_lines_differ_without_colour_and_the_legend_covers_nothing(figures, tmp_
 
 
 @pytest.mark.parametrize("similarity", ["dot", "cosine"])
-def test_a_map_shows_items_oracle_items_and_targets(figures, fitted, tiny_splits, tmp_path, similarity):
+def test_a_map_shows_items_oracle_items_and_targets(figures, fitted, tiny_splits, tmp_path, similarity, monkeypatch):
     fitted.set_sampling(similarity=similarity)
     titles = tuple(f"The ${i} Question$ (20{i:02d})" for i in range(1, 21))
-    fitted._catalogue = dataclasses.replace(tiny_splits.catalogue, titles=titles)
+    monkeypatch.setattr(DreamRec, "catalogue", dataclasses.replace(tiny_splits.catalogue, titles=titles))
     path = plot_map(fitted, tiny_splits, tmp_path / "map.png", users=3, draws=7, part="test")
     assert path.read_bytes().startswith(b"\x89PNG")
     items, *others = figures[0].axes[0].lines

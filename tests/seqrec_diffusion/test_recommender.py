@@ -204,7 +204,7 @@ def test_resumes_an_interrupted_fit(tiny_splits, tmp_path, fitted):
     assert list(tmp_path.glob("checkpoint-*"))
     resumed = make().fit(tiny_splits, output_dir=tmp_path, resume=True)
     assert torch.equal(resumed.score(HISTORIES), fitted.score(HISTORIES))
-    with pytest.raises(ValueError, match=r"another config .*resume=False"):
+    with pytest.raises(ValueError, match=r"another run \(timesteps: .* before, 40 now\).*overwrite=True"):
         make(timesteps=40).fit(tiny_splits, output_dir=tmp_path, resume=True)
 
 

@@ -358,13 +358,15 @@ def test_killed_and_resumed_equals_unbroken(
     finished = RecInterpreter(**settings).fit(letter_splits, backbone=sasrec, output_dir=tmp_path, resume=True)
     assert same(adapter(finished), adapter(unbroken))
     other = SASRecRecommender(hidden_size=16, max_epochs=1, seed=1).fit(letter_splits)
-    with pytest.raises(ValueError, match="a run with another backbone: use resume=False"):
+    with pytest.raises(ValueError, match=r"another run \(backbone: .*overwrite=True"):
         RecInterpreter(**settings).fit(letter_splits, backbone=other, output_dir=tmp_path, resume=True)
-    with pytest.raises(ValueError, match="a run with another config"):
+    with pytest.raises(ValueError, match=r"another run \(steps: 8 before, 9 now\)"):
         RecInterpreter(**{**settings, "steps": 9}).fit(
             letter_splits, backbone=sasrec, output_dir=tmp_path, resume=True
         )
-    anew = RecInterpreter(**{**settings, "steps": 2}).fit(letter_splits, backbone=sasrec, output_dir=tmp_path)
+    anew = RecInterpreter(**{**settings, "steps": 2}).fit(
+        letter_splits, backbone=sasrec, output_dir=tmp_path, overwrite=True
+    )
     assert not same(adapter(anew), adapter(unbroken))
 
 

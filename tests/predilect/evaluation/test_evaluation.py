@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,17 +51,17 @@ class Fixed(Recommender):
 
     name = "fixed"
 
-    def fit(self, splits: SequenceSplits, *, output_dir: Path | None = None, resume: bool = False) -> Self:
-        return self
+    catalogue = Catalogue(*(tuple(map(str, range(1, ITEMS + 1))),) * 2, ((),) * ITEMS)
+
+    def _fit(self, data: SequenceSplits, folder: Path) -> None: ...
 
     def table(self, histories: torch.Tensor) -> torch.Tensor:
         items = torch.arange(1, ITEMS + 1)
         return ((items * 7 + histories[:, -1:] * 5 + histories[:, :1]) % 6).float()
 
-    def score(self, histories: torch.Tensor, candidates: torch.Tensor | None = None) -> torch.Tensor:
+    def _score(self, histories: torch.Tensor) -> torch.Tensor:
         assert torch.is_inference_mode_enabled()
-        scores = self.table(histories)
-        return scores if candidates is None else scores.gather(1, candidates - 1)
+        return self.table(histories)
 
     def _save(self, folder: Path) -> None: ...
 
@@ -186,9 +186,9 @@ def test_never_more_than_a_batch_of_histories(splits: SequenceSplits) -> None:
     sizes = []
 
     class Counting(Fixed):
-        def score(self, histories: torch.Tensor, candidates: torch.Tensor | None = None) -> torch.Tensor:
+        def _score(self, histories: torch.Tensor) -> torch.Tensor:
             sizes.append(len(histories))
-            return super().score(histories, candidates)
+            return super()._score(histories)
 
     evaluate(Counting(), splits, batch_size=16, bootstrap=0)
     assert sizes == [16, 16, 16, 12]
@@ -198,7 +198,7 @@ def test_scores_of_a_view_stay_as_they_are(splits: SequenceSplits) -> None:
     scores = torch.arange(float(ITEMS))
 
     class Popular(Fixed):
-        def score(self, histories: torch.Tensor, candidates: torch.Tensor | None = None) -> torch.Tensor:
+        def _score(self, histories: torch.Tensor) -> torch.Tensor:
             return scores.expand(len(histories), -1)
 
     evaluate(Popular(), splits, bootstrap=0)

@@ -33,24 +33,20 @@ class NextConfig(RecommenderConfig):
         return NextConfig(seed=self.seed, step=self.step + 1)
 
 
-class Next(Recommender):
+class Next(Recommender[NextConfig]):
     """Recommends the item `step` places after the last one on the ring of 20 items."""
 
     name = "next"
     config_class = NextConfig
     fitted = 0
 
-    def fit(self, splits: Any, *, output_dir: Path | None = None, resume: bool = False) -> Next:
+    def _fit(self, data: Any, folder: Path) -> None:
         type(self).fitted += 1
         if self.config.fails:
             raise RuntimeError("the ring is broken")
-        self._catalogue = splits.catalogue
-        return self
 
-    def score(self, histories: torch.Tensor, candidates: torch.Tensor | None = None) -> torch.Tensor:
-        items = (
-            torch.arange(1, len(self.catalogue) + 1).expand(len(histories), -1) if candidates is None else candidates
-        )
+    def _score(self, histories: torch.Tensor) -> torch.Tensor:
+        items = torch.arange(1, len(self.catalogue) + 1)
         return -((items - histories[:, -1:] - self.config.step) % 20).float()
 
     def _save(self, folder: Path) -> None:
@@ -65,8 +61,8 @@ class Flat(Next):
 
     name = "flat"
 
-    def score(self, histories: torch.Tensor, candidates: torch.Tensor | None = None) -> torch.Tensor:
-        return torch.zeros(len(histories), len(self.catalogue) if candidates is None else candidates.shape[1])
+    def _score(self, histories: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(histories), len(self.catalogue))
 
 
 class Entry:

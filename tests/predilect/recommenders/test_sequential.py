@@ -117,19 +117,23 @@ def test_resumes_an_interrupted_fit(tiny_splits, tmp_path, fitted):
 
 def test_refuses_to_resume_a_run_with_other_options(tiny_splits, tmp_path):
     make(GRU4RecRecommender, max_epochs=1).fit(tiny_splits, output_dir=tmp_path)
-    with pytest.raises(ValueError, match=r"another config .*resume=False"):
+    with pytest.raises(ValueError, match=r"another run \(dropout: .* before, 0\.2 now\).*overwrite=True"):
         make(GRU4RecRecommender, max_epochs=1, dropout=0.2).fit(tiny_splits, output_dir=tmp_path, resume=True)
     other = dataclasses.replace(tiny_splits, train=tiny_splits.train.select(slice(100)))
-    with pytest.raises(ValueError, match="another data"):
+    with pytest.raises(ValueError, match=r"another run \(data: "):
         make(GRU4RecRecommender, max_epochs=1).fit(other, output_dir=tmp_path, resume=True)
-    make(GRU4RecRecommender, max_epochs=1, dropout=0.2).fit(tiny_splits, output_dir=tmp_path)
+    with pytest.raises(ValueError, match=r"is not empty: continue that run with resume=True"):
+        make(GRU4RecRecommender, max_epochs=1, dropout=0.2).fit(tiny_splits, output_dir=tmp_path)
+    make(GRU4RecRecommender, max_epochs=1, dropout=0.2).fit(tiny_splits, output_dir=tmp_path, overwrite=True)
 
 
-def test_checkpoints_of_an_unknown_run_are_not_continued(tiny_splits, tmp_path, fitted):
+def test_checkpoints_of_an_unknown_run_are_neither_continued_nor_removed(tiny_splits, tmp_path):
     make(GRU4RecRecommender, seed=5).fit(tiny_splits, output_dir=tmp_path)
     (tmp_path / "run.json").unlink()
-    again = make(GRU4RecRecommender).fit(tiny_splits, output_dir=tmp_path, resume=True)
-    assert torch.equal(again.score(HISTORIES), fitted.score(HISTORIES))
+    for how in ({"resume": True}, {"overwrite": True}, {}):
+        with pytest.raises(ValueError, match="was not written by a run of fit"):
+            make(GRU4RecRecommender).fit(tiny_splits, output_dir=tmp_path, **how)
+    assert list(tmp_path.glob("checkpoint-*"))
 
 
 def test_quick_is_a_short_run_with_the_same_options():

@@ -62,7 +62,19 @@ class Recommender(CatalogueMethod[ConfigT]):
 
     def _score_candidates(self, histories: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
         """Scores (B, C) of checked candidates (B, C) on `device`."""
-        return self._score(histories).gather(1, candidates - 1)
+        return self._score_all(histories).gather(1, candidates - 1)
+
+    def _score_all(self, histories: torch.Tensor) -> torch.Tensor:
+        """What `_score` gives, of the right shape: a column too many would belong to padding."""
+        return self._shaped(self._score(histories), (len(histories), len(self.catalogue)))
+
+    def _shaped(self, scores: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+        if tuple(scores.shape) != shape:
+            raise ValueError(
+                f"{self.name}.score must return the shape {shape}: (histories, items), without a column for padding, "
+                f"or (histories, candidates) (got {tuple(scores.shape)})"
+            )
+        return scores
 
     def score(self, histories: torch.Tensor, candidates: torch.Tensor | None = None) -> torch.Tensor:
         """Score items; higher is better, finite.
@@ -85,20 +97,18 @@ class Recommender(CatalogueMethod[ConfigT]):
         with torch.no_grad():
             moved = histories.to(self.device, torch.int64)
             if candidates is None:
-                scores = self._score(moved)
+                scores = self._score_all(moved)
             else:
                 check_ids(candidates, len(self.catalogue), lowest=1, what="candidates")
                 if len(candidates) != len(histories):
                     raise ValueError(
                         f"candidates must have one row per history (got {len(candidates)} for {len(histories)})"
                     )
-                scores = self._score_candidates(moved, candidates.to(self.device, torch.int64))
-            expected = (len(histories), len(self.catalogue)) if candidates is None else tuple(candidates.shape)
-            if tuple(scores.shape) != expected:
-                raise ValueError(f"{self.name} must score the shape {expected} (got {tuple(scores.shape)})")
+                chosen = candidates.to(self.device, torch.int64)
+                scores = self._shaped(self._score_candidates(moved, chosen), tuple(candidates.shape))
             scores = scores.to(histories.device, torch.float32)
             if not bool(scores.isfinite().all()):
-                raise ValueError(f"{self.name}: scores must be finite (got NaN or infinity)")
+                raise ValueError(f"{self.name}: scores must not be NaN or infinite")
         return scores
 
     def recommend(
@@ -135,8 +145,9 @@ class Recommender(CatalogueMethod[ConfigT]):
         Raises:
             UnknownItemError: an entry is not in the catalogue; names it and close titles.
         """
-        if k < 1 or batch_size < 1:
-            raise ValueError(f"k and batch_size must be at least 1 (got {k} and {batch_size})")
+        for name, value in (("k", k), ("batch_size", batch_size)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1 (got {value})")
         resolved = [self.catalogue.resolve(history) for history in histories]
         lists: list[list[Recommendation]] = []
         for start in range(0, len(resolved), batch_size):

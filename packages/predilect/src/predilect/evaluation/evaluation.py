@@ -204,7 +204,7 @@ def _ranked(
             batch = rows.select(slice(start, start + batch_size))
             candidates = None if full else batch.candidate_sets()
             seen = batch.seen() if mask_seen else None
-            scores = _scores(recommender, batch, candidates, num_items)
+            scores = recommender.score(batch.histories(), candidates)
             try:
                 metrics.update(scores, batch.targets(), candidates=candidates, exclude=seen, hide_targets=True)
             except ValueError as error:
@@ -212,20 +212,6 @@ def _ranked(
             if top:
                 tops.append(top_items(scores, top, candidates=candidates, exclude=seen).cpu())
     return metrics, torch.cat(tops[1:] or tops)
-
-
-def _scores(
-    recommender: Recommender, batch: SequenceRows, candidates: torch.Tensor | None, num_items: int
-) -> torch.Tensor:
-    scores = recommender.score(batch.histories(), candidates)
-    expected = (len(batch), num_items) if candidates is None else tuple(candidates.shape)
-    if tuple(scores.shape) != expected:
-        full = candidates is None
-        columns = "(histories, items), without a column for padding" if full else "(histories, candidates)"
-        raise ValueError(
-            f"{recommender.name}.score must return the shape {expected}: {columns} (got {tuple(scores.shape)})"
-        )
-    return scores
 
 
 def _drawn_rows(total: int, count: int | None, seed: int) -> np.ndarray:
