@@ -360,6 +360,12 @@ def test_killed_and_resumed_equals_unbroken(
     other = SASRecRecommender(hidden_size=16, max_epochs=1, seed=1).fit(letter_splits)
     with pytest.raises(ValueError, match=r"another run \(backbone: .*overwrite=True"):
         RecInterpreter(**settings).fit(letter_splits, backbone=other, output_dir=tmp_path, resume=True)
+    items = letter_splits.train.sequences.items.copy()
+    items[0] = items[0] % letter_splits.num_items + 1  # the same users, items and rows; one took another item
+    sequences = replace(letter_splits.train.sequences, items=items)
+    edited = replace(letter_splits, train=replace(letter_splits.train, sequences=sequences))
+    with pytest.raises(ValueError, match=r"another run \(data: "):
+        RecInterpreter(**settings).fit(edited, backbone=sasrec, output_dir=tmp_path, resume=True)
     with pytest.raises(ValueError, match=r"another run \(steps: 8 before, 9 now\)"):
         RecInterpreter(**{**settings, "steps": 9}).fit(
             letter_splits, backbone=sasrec, output_dir=tmp_path, resume=True

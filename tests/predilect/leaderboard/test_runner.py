@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -263,6 +264,12 @@ def test_other_protocol_or_data_is_refused(run: Callable[..., Leaderboard], tiny
         run(resume=True, quick=True)
     with pytest.raises(ValueError, match=r"another run \(data: "):
         run(resume=True, splits=tiny_splits.with_candidates(4))
+    items = tiny_splits.train.sequences.items.copy()
+    items[0] = items[0] % tiny_splits.num_items + 1  # the same users, items and rows; one took another item
+    sequences = dataclasses.replace(tiny_splits.train.sequences, items=items)
+    edited = dataclasses.replace(tiny_splits.train, sequences=sequences)
+    with pytest.raises(ValueError, match=r"another run \(data: "):
+        run(resume=True, splits=dataclasses.replace(tiny_splits, train=edited))
 
 
 def test_quick_shortens_the_config(run: Callable[..., Leaderboard]) -> None:

@@ -193,19 +193,17 @@ class Method(ModelHubMixin, ABC, Generic[ConfigT], library_name="predilect", mod
 
         Args:
             folder: a folder, or the id of a repository on the hub ("name/repository").
-            **hub_options: as for `ModelHubMixin.from_pretrained`, such as `revision` and `token`.
+            **hub_options: as for `huggingface_hub.snapshot_download`, such as `revision` and `token`.
 
         Raises:
             FileNotFoundError: no such folder, nor repository; not a saved method, or a part of it is missing.
             ValueError: the folder holds another kind of method.
         """
-        if not Path(folder).is_dir() and not _HUB_ID.fullmatch(str(folder)):
-            raise FileNotFoundError(f"there is no folder {folder}")
-        return super().from_pretrained(folder, **hub_options)
-
-    @classmethod
-    def _from_pretrained(cls, *, model_id: str, **hub_options: Any) -> Self:
-        path = Path(model_id) if Path(model_id).is_dir() else _downloaded(model_id, hub_options)
+        path = Path(folder)
+        if not path.is_dir():
+            if not _HUB_ID.fullmatch(str(folder)):
+                raise FileNotFoundError(f"there is no folder {folder}")
+            path = _downloaded(str(folder), hub_options)
         about = read_json(path / METHOD_FILE)
         if about is None:
             raise FileNotFoundError(
