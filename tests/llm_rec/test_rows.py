@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from llm_rec.prompting import Prompter
-from llm_rec.rows import encoded_rows, in_batches, retriever_shortlist, training_examples, with_target
+from llm_rec.rows import Examples, encoded_rows, in_batches, retriever_shortlist, training_examples, with_target
 from predilect.recommenders import ItemKNN, Popularity
 from predilect.tokenization import PromptSet, PromptTemplate
 
@@ -125,6 +126,19 @@ def test_encoded_rows(letter_splits: Any, tokenizer: Any) -> None:
         text = tokenizer.decode(row["prompt_ids"])
         assert text.endswith("Answer:")
         assert "; ".join(letter_splits.catalogue.title(i) for i in candidates) in text
+
+
+def test_weights_of_the_rows_reach_the_rows_of_token_ids(letter_splits: Any, tokenizer: Any) -> None:
+    weight = np.arange(len(letter_splits.train), dtype=np.float32)
+    splits = replace(letter_splits, train=letter_splits.train.with_weights(weight))
+    found = training_examples(
+        splits, 2 * len(weight), size=5, negatives="uniform", retriever=Popularity().fit(splits), seed=0
+    )
+    assert found.weight is not None
+    assert found.weight.tolist() == (found.row.numpy() % len(weight)).tolist()
+    prompter = Prompter(splits.catalogue, tokenizer, PromptSet.for_domain("movie"), max_length=600)
+    few = Examples(*(column[:7] for column in found))
+    assert [row["weight"] for row in encoded_rows(prompter, prompter.answers(), few)] == found.weight[:7].tolist()
 
 
 def test_batches_hold_rows_of_similar_length_in_random_order() -> None:

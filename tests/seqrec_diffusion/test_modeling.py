@@ -194,6 +194,33 @@ def test_terms_add_up():
     assert hot == pytest.approx(math.log(30), rel=1e-4)
 
 
+@pytest.mark.parametrize("objective", ["diffusion", "softmax"])
+def test_weights_one_and_zero_have_the_gradient_of_the_first_row_alone(objective, monkeypatch):
+    """Each row draws the same noise, time and dropped states in any batch."""
+    generator = torch.Generator().manual_seed(1)
+    noise, times, chance = torch.randn(4, 8, generator=generator), torch.tensor([3, 11, 0, 7]), torch.tensor([[0.9]])
+    monkeypatch.setattr(torch, "randn_like", lambda clean: noise[: len(clean)])
+    monkeypatch.setattr(torch, "randint", lambda high, size, device: times[: size[0]])
+    monkeypatch.setattr(torch, "rand", lambda rows, _, device: chance.expand(rows, 1))
+
+    def gradient(rows: slice, weight: list[float] | None) -> torch.Tensor:
+        model = make(objective=objective, cross_entropy_weight=0.5, preference_weight=0.7, dropout=0.0)
+        given = None if weight is None else torch.tensor(weight)
+        model(HISTORY[rows], TARGET[rows], given).loss.backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    alone = gradient(slice(1), None)
+    assert alone.abs().max() > 1e-3
+    torch.testing.assert_close(gradient(slice(2), [1.0, 0.0]), alone, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(gradient(slice(4), [3.0] * 4), gradient(slice(4), None), rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(gradient(slice(2), [1.0, 2.0]), gradient(slice(2), None))
+
+
+def test_refuses_weights_of_another_shape():
+    with pytest.raises(ValueError, match=r"weight must have the shape of target \(4,\) \(got \(3,\)\)"):
+        make()(HISTORY, TARGET, torch.ones(3))
+
+
 def test_null_states_replace_a_share_of_the_states():
     model = make(null_probability=0.999)
     with torch.no_grad():

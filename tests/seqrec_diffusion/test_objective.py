@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from seqrec_diffusion.objective import catalogue_cross_entropy, preference_loss, reconstruction_error
+from seqrec_diffusion.objective import catalogue_cross_entropy, others_mean, preference_loss, reconstruction_error
 
 PREDICTED = torch.tensor([[1.0, 2.0], [0.0, -1.0]])
 TARGET = torch.tensor([[3.0, 2.0], [0.0, 2.0]])
@@ -29,9 +29,17 @@ def test_cross_entropy_by_hand():
     logits = [[1 / scale, 2 / scale, 3 / scale], [0, -1 / scale, -1 / scale]]
     expected = [math.log(sum(map(math.exp, row))) - row[t] for row, t in zip(logits, (2, 0), strict=True)]
     loss = catalogue_cross_entropy(PREDICTED, items, torch.tensor([3, 1]), 2.0)
-    assert float(loss) == pytest.approx(sum(expected) / 2)
+    assert loss.tolist() == pytest.approx(expected)
+    assert float(loss.mean()) == pytest.approx(sum(expected) / 2)
 
 
 def test_preference_by_hand():
     loss = preference_loss(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 2.0]), 3.0)
-    assert float(loss) == pytest.approx((math.log1p(math.exp(-3)) + math.log(2)) / 2)
+    assert loss.tolist() == pytest.approx([math.log1p(math.exp(-3)), math.log(2)])
+    assert float(loss.mean()) == pytest.approx((math.log1p(math.exp(-3)) + math.log(2)) / 2)
+
+
+def test_the_mean_of_others_by_weights():
+    vectors = torch.tensor([[1.0], [2.0], [6.0]])
+    assert others_mean(vectors, torch.tensor([1.0, 3.0, 1.0])).tolist() == [[3.0], [3.5], [1.75]]
+    assert others_mean(vectors, torch.tensor([5.0, 0.0, 0.0])).tolist() == [[1.0], [1.0], [1.0]]

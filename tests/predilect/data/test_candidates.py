@@ -45,6 +45,36 @@ def test_a_set_is_the_target_and_distinct_items_never_taken(splits: SequenceSpli
         assert set(candidates) & set(taken.tolist()) == {row["target"]}
 
 
+@pytest.mark.parametrize("negatives", ["uniform", "popularity"])
+def test_training_negatives_may_come_later_and_never_came_before(splits: SequenceSplits, negatives: str) -> None:
+    """40 items, 6 of a user: a future item is as likely a negative as any other that was not taken yet."""
+    sequences, rows = splits.sequences, splits.train
+    future = []
+    for seed in range(10):
+        sets = sample_candidates(splits, "train", size=12, seed=seed, negatives=negatives)
+        for user, position, candidates in zip(rows.user, rows.position, sets.tolist(), strict=True):
+            whole = sequences.items[sequences.offsets[user] : sequences.offsets[user + 1]].tolist()
+            assert len(set(candidates)) == 12
+            assert set(candidates) & set(whole[: position + 1]) == {whole[position]}
+            future.append(len(set(candidates) & set(whole[position + 1 :])))
+    if negatives == "uniform":
+        left = np.array([[5 - p, 39 - p] for p in rows.position])  # later ones, and all that are not taken yet
+        expected = 11 * left[:, 0] / left[:, 1]
+        assert np.mean(future) == pytest.approx(expected.mean(), rel=0.03)
+    else:
+        assert sum(future) > 0
+
+
+def test_a_set_of_few_free_items_holds_just_those(splits: SequenceSplits) -> None:
+    """The first row of a user leaves 38 items: with 39 candidates all of them are drawn."""
+    first = replace(splits, train=splits.train.select(np.flatnonzero(splits.train.position == 1)))
+    sets = sample_candidates(first, "train", size=39)
+    taken = splits.sequences.items[splits.sequences.offsets[first.train.user]]
+    assert all(set(row) == set(range(1, 41)) - {item} for row, item in zip(sets.tolist(), taken.tolist(), strict=True))
+    with pytest.raises(ValueError, match=r"train row 0 \(user 0\) leaves 38 items never taken, 39 negatives"):
+        sample_candidates(first, "train", size=40)
+
+
 def test_the_same_seed_gives_the_same_sets(splits: SequenceSplits) -> None:
     first, second = (sample_candidates(splits, "test", seed=5) for _ in range(2))
     assert np.array_equal(first, second)

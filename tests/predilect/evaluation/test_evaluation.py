@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,97 @@ def test_seen_items_are_not_shown_and_repeats_are_counted(splits: SequenceSplits
     kept = evaluate(Fixed(), splits, mask_seen=False, bootstrap=0)
     assert kept.metrics["repeat_targets"] == repeats
     assert all(len(top) == 10 for top in kept.rows["top"])
+
+
+def test_repeats_and_new_items_are_given_apart(splits: SequenceSplits) -> None:
+    repeat = splits.test.repeat
+    for mask in (True, False):
+        found = evaluate(Fixed(), splits, mask_seen=mask, bootstrap=100)
+        apart = found.groups["repeat"]
+        assert (apart["repeat"]["rows"], apart["new"]["rows"]) == (repeat.sum(), (~repeat).sum())
+        ranks = np.array(found.rows["rank"])
+        users = splits.test.user[~repeat]
+        hits = (ranks[~repeat] <= 5).astype(float)
+        low_high = bootstrap_interval(hits, groups=users, resamples=100, seed=0)
+        assert (apart["new"]["hr@5"], apart["new"]["hr@5_low"], apart["new"]["hr@5_high"]) == pytest.approx(low_high)
+        whole = found.metrics["mrr"] * len(repeat)
+        assert sum(group["mrr"] * group["rows"] for group in apart.values()) == pytest.approx(whole)
+        assert list(found.rows["repeat"]) == repeat.tolist()
+        if mask:  # even of a list as long as the catalogue: what is hidden is not found
+            assert apart["repeat"]["hr@20"] == apart["repeat"]["ndcg@20"] == 0
+            assert apart["repeat"]["mrr"] < 1e-9
+
+
+def test_masked_repeats_are_left_out_by_name(splits: SequenceSplits) -> None:
+    new = np.flatnonzero(~splits.test.repeat)
+    whole, some = (evaluate(Fixed(), splits, repeats=repeats, bootstrap=0) for repeats in ("miss", "left out"))
+    assert some.rows["row"] == new.tolist()
+    assert list(some.rows["rank"]) == [whole.rows["rank"][row] for row in new]
+    assert (some.metrics["repeats"], some.metrics["repeat_targets"]) == ("left out", 0)
+    assert some.metrics["mrr"] == pytest.approx(whole.groups["repeat"]["new"]["mrr"])
+    assert set(some.groups["repeat"]) == {"new"}
+    assert evaluate(Fixed(), splits, mask_seen=False, bootstrap=0).metrics["repeats"] is None
+    with pytest.raises(ValueError, match=r"repeats must be one of miss, left out \(got 'drop'\)"):
+        evaluate(Fixed(), splits, repeats="drop")
+    with pytest.raises(ValueError, match="differ in repeats"):
+        compare({"whole": whole, "some": some})
+    only = replace(splits, test=splits.test.select(np.flatnonzero(splits.test.repeat)))
+    with pytest.raises(ValueError, match="every target of the part 'test' was taken before: pass mask_seen=False"):
+        evaluate(Fixed(), only, repeats="left out")
+
+
+def test_results_are_grouped_by_columns_of_the_rows(splits: SequenceSplits, tmp_path: Path) -> None:
+    parity = splits.test.target % 2
+    labelled = replace(splits, test=splits.test.with_column("parity", np.where(parity, "odd", "even")))
+    found = evaluate(Fixed(), labelled, bootstrap=100, group_by=["parity", "user_id"])
+    plain = evaluate(Fixed(), splits, bootstrap=100)
+    assert found.metrics == plain.metrics
+    odd = found.groups["parity"]["odd"]
+    alone = evaluate(Fixed(), replace(splits, test=splits.test.select(np.flatnonzero(parity))), bootstrap=100)
+    own = {name: alone.metrics[name] for name in odd}
+    assert odd == pytest.approx(own)
+    assert "ndcg@10_low" in odd
+    assert sum(group["rows"] for group in found.groups["parity"].values()) == 60
+    users = found.groups["user_id"]
+    assert [users[str(user)]["rows"] for user in range(20)] == [3] * 20
+    assert "mrr_low" not in users["0"]  # one user cannot be resampled
+    some = evaluate(Fixed(), labelled, bootstrap=0, max_rows=25, group_by=["parity"])
+    assert some.groups["parity"]["odd"]["rows"] == parity[some.rows["row"]].sum()
+    found.save(tmp_path)
+    assert Evaluation.load(tmp_path).groups == found.groups
+    with pytest.raises(ValueError, match=r"rows have the columns user_id, .*\(got 'genre'\)"):
+        evaluate(Fixed(), splits, group_by=["genre"])
+
+
+def test_events_are_groups(splits: SequenceSplits) -> None:
+    codes = np.arange(len(splits.sequences.items), dtype=np.int32) % 2
+    sequences = replace(splits.sequences, event=codes, events=("click", "buy"))
+    parts = {part: replace(splits.part(part), sequences=sequences) for part in ("train", "validation", "test")}
+    found = evaluate(Fixed(), replace(splits, **parts), bootstrap=0, group_by=["event"])
+    buys = splits.test.target_place % 2 == 1
+    assert {name: group["rows"] for name, group in found.groups["event"].items()} == {
+        "buy": buys.sum(), "click": (~buys).sum(),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", ["full", "candidates"])
+@pytest.mark.parametrize("top", [1, 3, 50])
+def test_lists_of_any_length_are_kept(splits: SequenceSplits, protocol: str, top: int) -> None:
+    found = evaluate(Fixed(), splits, protocol=protocol, top=top, bootstrap=0)
+    scores = Fixed().table(splits.test.histories())
+    for number, row in enumerate(found.rows):
+        ids = range(1, ITEMS + 1) if protocol == "full" else splits.test.candidates[number].tolist()
+        left = set(ids) - set(splits.test.seen([number])[1].tolist())
+        assert row["top"] == sorted(left, key=lambda i, own=scores[number]: (-own[i - 1].item(), i))[:top]
+    assert (f"coverage@{top}" in found.metrics) == (protocol == "full")
+
+
+def test_no_lists(splits: SequenceSplits) -> None:
+    found = evaluate(Fixed(), splits, top=0, bootstrap=0)
+    assert "top" not in found.rows.column_names
+    assert not any(name.startswith("coverage") for name in found.metrics)
+    with pytest.raises(ValueError, match="top at least 0"):
+        evaluate(Fixed(), splits, top=-1)
 
 
 def test_coverage_is_the_share_of_items_shown(splits: SequenceSplits) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ir_measures import RR, Success, nDCG
 
 from predilect.evaluation import RankingMetrics, ranking, target_ranks
-from predilect.evaluation.ranking import rank_metric, top_items
+from predilect.evaluation.ranking import MISS, rank_metric, top_items
 
 KS = (1, 5, 10, 20, 100)
 
@@ -219,3 +219,22 @@ def test_bad_ranks_and_cutoffs_are_refused() -> None:
         RankingMetrics(ks=(0, 5))
     with pytest.raises(ValueError, match="ks must"):
         RankingMetrics(ks=())
+
+
+def test_a_hidden_target_is_a_miss_where_it_is_asked_for() -> None:
+    scores, targets = torch.tensor([[0.9, 0.5, 0.1], [0.9, 0.5, 0.1]]), torch.tensor([2, 2])
+    seen = ([0, 0, 1], [2, 3, 1])
+    assert target_ranks(scores, targets, exclude=seen).tolist() == [2, 1]
+    assert target_ranks(scores, targets, exclude=seen, hide_targets=True).tolist() == [MISS, 1]
+    candidates = torch.tensor([[3, 2, 1], [3, 2, 1]])
+    hidden = target_ranks(scores, targets, candidates=candidates, exclude=seen, hide_targets=True)
+    assert hidden.tolist() == [MISS, 2]  # item 3 is before it in the second row
+    assert target_ranks(scores, targets, hide_targets=True).tolist() == [2, 2]
+
+
+def test_the_best_candidates_by_hand() -> None:
+    scores = torch.tensor([[0.2, 0.9, 0.2, 5.0], [0.1, 0.3, 0.2, 0.0]])
+    candidates = torch.tensor([[7, 4, 3, 0], [5, 6, 9, 1]])
+    assert top_items(scores, 3, candidates=candidates).tolist() == [[4, 3, 7], [6, 9, 5]]
+    left = top_items(scores, 9, candidates=candidates, exclude=([0, 1, 1], [3, 6, 2]))
+    assert left.tolist() == [[4, 7, 0, 0], [9, 5, 1, 0]]

@@ -84,6 +84,11 @@ class LanguageRecommender(CandidateRecommender[LanguageT]):
         steps = self._steps(splits, PREFERENCE)
         if not steps:
             return
+        if splits.train.weight is not None:
+            raise ValueError(
+                "preferences have no weights and the training rows have: set preference_steps=0, or take the weights "
+                "away (dataclasses.replace(splits.train, weight=None))"
+            )
         rows = self._rows(splits, steps, num_negatives=config.num_negatives)
         rows = in_batches(rows, config.batch_size, config.seed)
         names = {"prompt_ids": "prompt_ids", "answer_ids": "chosen_ids", "rejected_ids": "rejected_ids"}

@@ -23,12 +23,14 @@ class Examples(NamedTuple):
         target: (R,) item ids.
         candidates: (R, C) item ids, the target among them.
         row: (R,) numbers that seed what is drawn for a row; different in every pass over the data.
+        weight: (R,) of the rows' losses; None: all alike.
     """
 
     history: Tensor
     target: Tensor
     candidates: Tensor
     row: Tensor
+    weight: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.target)
@@ -65,7 +67,7 @@ def training_examples(
         negatives = splits.protocol.get("negatives") or "retriever"
     order = np.random.default_rng(seed).permutation(total)
     places = np.arange(skip, skip + count)
-    parts = []
+    parts, weights = [], []
     for number in np.unique(places // total):
         rows = order[places[places // total == number] % total]
         chosen = replace(splits, train=splits.train.select(rows))
@@ -73,8 +75,11 @@ def training_examples(
         sets = chosen.train.candidate_sets() if size else target.new_empty(len(target), 0)
         if sets is None:
             sets = _candidates(chosen, history, target, size, negatives, retriever, _pass_seed(seed, int(number)))
-        parts.append(Examples(history, target, sets, torch.from_numpy(rows + number * total)))
-    return Examples(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+        parts.append((history, target, sets, torch.from_numpy(rows + number * total)))
+        if chosen.train.weight is not None:
+            weights.append(torch.from_numpy(chosen.train.weight))
+    history, target, sets, row = (torch.cat(own) for own in zip(*parts, strict=True))
+    return Examples(history, target, sets, row, torch.cat(weights) if weights else None)
 
 
 def _pass_seed(seed: int, number: int) -> int:
@@ -139,10 +144,12 @@ def shuffled(candidates: Tensor, seed: int) -> Tensor:
 def encoded_rows(
     prompter: Prompter, answers: Sequence[list[int]], examples: Examples, *, num_negatives: int = 0, seed: int = 0
 ) -> Iterator[dict[str, Any]]:
-    """Rows of token ids: `prompt_ids`, `answer_ids`, `item_ids` (at the soft tokens), `row`, and `rejected_ids` where
-    `num_negatives` of the candidates are to be drawn.
+    """Rows of token ids: `prompt_ids`, `answer_ids`, `item_ids` (at the soft tokens), `row`, `weight` where the
+    examples have weights, and `rejected_ids` where `num_negatives` of the candidates are to be drawn.
     """
-    for history, target, candidates, row in zip(*(column.tolist() for column in examples), strict=True):
+    columns = {name: column.tolist() for name, column in examples._asdict().items() if column is not None}
+    for values in zip(*columns.values(), strict=True):
+        history, target, candidates, row, *weight = values
         answer = answers[target - 1]
         rng = np.random.default_rng((seed, row))
         others = [i for i in candidates if i != target]
@@ -155,6 +162,7 @@ def encoded_rows(
             "item_ids": prompt.item_ids,
             "rejected_ids": rejected,
             "row": row,
+            **({"weight": weight[0]} if weight else {}),
         }
 
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 
 from predilect.evaluation.ranking import top_items
+from predilect.modeling.losses import weighted_mean
 from predilect.modeling.sequential import SequentialOutput
 from seqrec_diffusion.configuration import DreamRecConfig, Sampling
 from seqrec_diffusion.denoiser import Denoiser
@@ -108,12 +109,14 @@ class DreamRecModel(PreTrainedModel):
             return encoded
         return torch.where(history[:, -1:] == 0, self.empty_state, encoded)
 
-    def forward(self, history: Tensor, target: Tensor | None = None) -> SequentialOutput:
+    def forward(self, history: Tensor, target: Tensor | None = None, weight: Tensor | None = None) -> SequentialOutput:
         """The loss where targets are given, otherwise scores.
 
         Args:
             history: (B, L) item ids, oldest first, padded with 0 on the left.
             target: (B,) item ids 1..N.
+            weight: (B,) of the rows' losses in their mean, at least 0; None: all alike. A row of weight 0 has no part
+                in the gradient, as another row's negative neither.
 
         Returns:
             `loss`, a scalar; or `scores`, (B, N).
@@ -124,12 +127,14 @@ class DreamRecModel(PreTrainedModel):
         if target is None:
             return SequentialOutput(scores=self.scores(history))
         if self.config.objective == "softmax":
-            output: SequentialOutput = self.encoder(history, target)
+            output: SequentialOutput = self.encoder(history, target, weight)
             return output
         if target.dim() != 1:
             raise ValueError(f"target must have shape ({len(history)},), one per history (got {tuple(target.shape)})")
+        if weight is not None and weight.shape != target.shape:
+            raise ValueError(f"weight must have the shape of target {tuple(target.shape)} (got {tuple(weight.shape)})")
         self._check_ids(target, "target", history)
-        return SequentialOutput(loss=self._loss(history, target))
+        return SequentialOutput(loss=self._loss(history, target, weight))
 
     @torch.no_grad()
     def oracle(self, history: Tensor, sampling: Sampling | None = None) -> Tensor:
@@ -203,7 +208,7 @@ class DreamRecModel(PreTrainedModel):
         """The bias of the softmax head, where that head is not used."""
         self.encoder.item_bias.requires_grad_(self.config.objective == "softmax")
 
-    def _loss(self, history: Tensor, target: Tensor) -> Tensor:
+    def _loss(self, history: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         config = self.config
         states = self.states(history)
         dropped = torch.rand(len(target), 1, device=target.device) < config.null_probability
@@ -214,15 +219,15 @@ class DreamRecModel(PreTrainedModel):
         timesteps = torch.randint(config.timesteps, target.shape, device=target.device)
         predicted = self._denoise(clean, states, timesteps)
         error = reconstruction_error(predicted, clean, config.error)
-        loss: Tensor = config.error_weight * error.mean()
+        losses = config.error_weight * error
         if config.cross_entropy_weight:
             entropy = catalogue_cross_entropy(predicted, self.item_vectors, target, config.temperature)
-            loss = loss + config.cross_entropy_weight * entropy
+            losses = losses + config.cross_entropy_weight * entropy
         if config.preference_weight:
-            negative = others_mean(clean)
+            negative = others_mean(clean, weight)
             worse = reconstruction_error(self._denoise(negative, states, timesteps), negative, config.error)
-            loss = loss + config.preference_weight * preference_loss(error, worse, config.preference_scale)
-        return loss
+            losses = losses + config.preference_weight * preference_loss(error, worse, config.preference_scale)
+        return weighted_mean(losses, weight)
 
     def _denoise(self, clean: Tensor, states: Tensor, timesteps: Tensor) -> Tensor:
         """Add fresh noise, and predict what was there before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -13,7 +14,6 @@ def reconstruction_error(predicted: Tensor, target: Tensor, kind: str) -> Tensor
     the official code of PreferDiff (arXiv 2410.13117).
 
     Examples:
-        >>> import torch
         >>> predicted, target = torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 1.0]])
         >>> reconstruction_error(predicted, target, "squared"), reconstruction_error(predicted, target, "cosine")
         (tensor([5.]), tensor([1.]))
@@ -24,7 +24,7 @@ def reconstruction_error(predicted: Tensor, target: Tensor, kind: str) -> Tensor
 
 
 def catalogue_cross_entropy(predicted: Tensor, vectors: Tensor, target: Tensor, temperature: float) -> Tensor:
-    r"""Mean of :math:`-\log softmax_i(\hat x_0 \cdot e_i / T)` at the target, over all N items.
+    r"""Of each row, (B,): :math:`-\log softmax_i(\hat x_0 \cdot e_i / T)` at the target, over all N items.
 
     Taken of the predicted x_0 and not of the state: recommendation ranks by this very product, so the term trains what
     is used, at every noise level and through the denoiser; and it pushes all other items away from the prediction,
@@ -39,11 +39,11 @@ def catalogue_cross_entropy(predicted: Tensor, vectors: Tensor, target: Tensor, 
         temperature: T.
     """
     logits = F.linear(predicted, vectors) / temperature
-    return F.cross_entropy(logits.float(), target - 1)
+    return F.cross_entropy(logits.float(), target - 1, reduction="none")
 
 
 def preference_loss(error: Tensor, negative_error: Tensor, scale: float) -> Tensor:
-    r"""Mean of :math:`-\log\sigma(s (error^- - error^+))`.
+    r"""Of each row, (B,): :math:`-\log\sigma(s (error^- - error^+))`.
 
     The errors are those of denoising the target and of denoising a negative with the same state and time.
 
@@ -55,19 +55,24 @@ def preference_loss(error: Tensor, negative_error: Tensor, scale: float) -> Tens
         negative_error: of the negative, (B,).
         scale: s > 0.
     """
-    return -F.logsigmoid(scale * (negative_error - error)).mean()
+    return -F.logsigmoid(scale * (negative_error - error))
 
 
-def others_mean(vectors: Tensor) -> Tensor:
+def others_mean(vectors: Tensor, weight: Tensor | None = None) -> Tensor:
     """For each row the mean of the other rows, (B, d): PreferDiff's one negative for many; a single row has itself.
 
+    Args:
+        vectors: (B, d).
+        weight: of the rows in the mean, (B,), at least 0; None: all alike. Where the others weigh nothing, a row has
+            itself.
+
     Examples:
-        >>> import torch
         >>> others_mean(torch.tensor([[0.0], [2.0], [4.0]]))
         tensor([[3.],
                 [2.],
                 [1.]])
     """
-    if len(vectors) == 1:
-        return vectors
-    return (vectors.sum(0) - vectors) / (len(vectors) - 1)
+    weight = vectors.new_ones(len(vectors)) if weight is None else weight.to(vectors.dtype)
+    others, weighted = (weight.sum() - weight)[:, None], weight[:, None] * vectors
+    mean = (weighted.sum(0) - weighted) / torch.where(others > 0, others, 1)
+    return torch.where(others > 0, mean, vectors)

@@ -187,6 +187,16 @@ class _ChunkedSoftmax(torch.autograd.Function):
         return (*(g if g is None else g.mul_(upstream.to(g.dtype)) for g in gradients), None, None, None)
 
 
+def weighted_mean(losses: Tensor, weight: Tensor | None) -> Tensor:
+    r""":math:`\sum_i w_i \ell_i / \sum_i w_i`; 0 where all weights are; the mean where there are none.
+
+    Examples:
+        >>> weighted_mean(torch.tensor([1.0, 5.0]), torch.tensor([3.0, 1.0]))
+        tensor(2.)
+    """
+    return losses.mean() if weight is None else (losses * _shares(losses, weight)).sum()
+
+
 def _shares(states: Tensor, weight: Tensor | None) -> Tensor:
     """(T,) what each target counts of the mean; all 0 where no target counts."""
     kind = torch.promote_types(states.dtype, torch.float32)

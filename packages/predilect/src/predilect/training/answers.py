@@ -11,6 +11,7 @@ from peft.helpers import disable_input_dtype_casting
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from predilect.modeling.losses import weighted_mean
 from predilect.tokenization import label_logps
 from predilect.training.trainer import Trainer
 
@@ -35,9 +36,9 @@ class AnswerCollator:
     """Pads rows of `prompt_ids` and `answer_ids` on the right.
 
     The batch holds `input_ids`, `attention_mask` and `labels` (all (B, T)), `row` (B,), `weight` (B,) where the rows
-    have one, and `vectors` where there are
-    soft tokens: for each of them the rows of its table that belong to the row's `item_ids`, in reading order; or,
-    without `tables`, what the rows bring as `vectors` (name -> one tensor, one entry per occurrence).
+    have one, and `vectors` where there are soft tokens: for each of them the rows of its table that belong to the
+    row's `item_ids`, in reading order; or, without `tables`, what the rows bring as `vectors` (name -> one tensor, one
+    entry per occurrence).
 
     Args:
         pad_token_id: what to pad with.
@@ -80,7 +81,9 @@ class AnswerTrainer(Trainer):
     ) -> Any:
         """The loss of one micro-batch; the mean over its answer tokens."""
         predictions = label_logps(model, inputs["labels"], **self.model_inputs(inputs))
-        loss = -predictions.logps.mean() if "weight" not in inputs else _weighted(predictions, inputs["weight"])
+        weight = inputs.get("weight")
+        of_token = None if weight is None else weight.to(predictions.logps.device)[predictions.rows]
+        loss = weighted_mean(-predictions.logps, of_token)
         return (loss, {"logps": predictions.logps.detach()}) if return_outputs else loss
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -93,9 +96,3 @@ class AnswerTrainer(Trainer):
     def model_inputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """What the model's forward takes of a batch."""
         return {name: inputs[name] for name in ("input_ids", "attention_mask", "vectors") if name in inputs}
-
-
-def _weighted(predictions: Any, weight: Tensor) -> Tensor:
-    of_token = weight.to(predictions.logps.device)[predictions.rows]
-    loss: Tensor = -(of_token * predictions.logps).sum() / of_token.sum().clamp_min(torch.finfo(of_token.dtype).tiny)
-    return loss
