@@ -26,9 +26,9 @@ import torch
 from benchmarks import _preferences as shared
 from benchmarks.speed import _results
 
-from llm_rec.generation import generate_titles
-from llm_rec.ranking import score_candidates, score_catalogue
 from predilect.data import load
+from predilect.modeling.answer_scores import score_candidates, score_catalogue
+from predilect.modeling.generation import generate_titles
 from predilect.tokenization import PromptSet, TitleTrie, encode_answers
 
 NEW_TOKENS = 20

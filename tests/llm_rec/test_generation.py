@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, MistralConfig, MistralForCausalLM
 
-from llm_rec.generation import generate_text, generate_titles
-from llm_rec.ranking import score_candidates
 from predilect.modeling import SoftTokenCausalLM
+from predilect.modeling.answer_scores import score_candidates
+from predilect.modeling.generation import generate_text, generate_titles
 from predilect.tokenization import SoftTokens, TitleTrie, encode_answers
 
 # shared beginnings, one that begins another, one twice, regex characters and quotes

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from llm_rec.matching import Match, TitleMatcher, answer_text
+from llm_rec.matching import Match, TitleMatcher
 from predilect.data.catalogue import normalise_title
+from predilect.modeling.generation import answer_text
 
 FILMS = ["Alien (1979)", "Aliens (1986)", "Alien Resurrection (1997)", "Matrix, The (1999)", "Heat (1995)"]
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from peft import LoraConfig, PromptTuningConfig, TaskType, get_peft_model
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
-from llm_rec.ranking import chunked, groups, is_packable, score_candidates, score_catalogue
 from predilect.modeling import SoftTokenCausalLM
+from predilect.modeling.answer_scores import chunked, groups, is_packable, score_candidates, score_catalogue
 from predilect.tokenization import SoftTokens, encode_answers
 
 EOS, PAD = 1, 0

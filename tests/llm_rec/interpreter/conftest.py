@@ -10,8 +10,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from llm_rec.interpreter.tasks import TASKS
+from predilect.modeling.packed import label_logps
 from predilect.recommenders import SASRecRecommender
-from predilect.tokenization import label_logps
 from predilect.training import AnswerCollator
 
 LETTERS = "abcdefghijklmnopqrst"

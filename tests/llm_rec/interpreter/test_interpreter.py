@@ -16,8 +16,8 @@ from llm_rec.interpreter import RecInterpreter, RecInterpreterConfig, evaluate
 from llm_rec.interpreter.tasks import TASKS
 from llm_rec.interpreter.vectors import VectorSource
 from predilect.data.catalogue import UnknownItemError
+from predilect.modeling.packed import label_logps
 from predilect.recommenders import SASRecRecommender
-from predilect.tokenization import label_logps
 from predilect.tokenization.wording import DOMAINS
 from predilect.training import AnswerCollator
 

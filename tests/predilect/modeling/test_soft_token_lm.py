@@ -22,8 +22,9 @@ from transformers import (
     TrainingArguments,
 )
 
+from predilect.modeling.packed import completion_logps
 from predilect.modeling.soft_token_lm import SoftTokenCausalLM
-from predilect.tokenization import SharedPrefixCollator, SoftTokens, TitleTrie, completion_logps
+from predilect.tokenization import SharedPrefixCollator, SoftTokens, TitleTrie
 
 WORDS = ["<pad>", "<s>", "</s>", "<unk>", "a", "b", "c", "d", "e", "heat", "ran", "next"]
 SIZES = {"item": 5, "molecule": 3}

@@ -11,14 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from predilect.tokenization import (
-    SharedPrefixCollator,
-    check_packable,
-    completion_logps,
-    label_logps,
-    pack_shared_prefix,
-    shared_prefix_mask,
-)
+from predilect.modeling.packed import check_packable, completion_logps, label_logps, shared_prefix_mask
+from predilect.tokenization import SharedPrefixCollator, pack_shared_prefix
 
 LLAMA = {
     "vocab_size": 97,

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from llm_rec.converters import read_llara as read_llara
     from llm_rec.converters import read_sdpo as read_sdpo
     from llm_rec.generate_protocol import evaluate_generation as evaluate_generation
-    from llm_rec.generation import generate_text as generate_text
-    from llm_rec.generation import generate_titles as generate_titles
     from llm_rec.grounding import Grounding as Grounding
     from llm_rec.language import LanguageRecommender as LanguageRecommender
     from llm_rec.language import SoftmaxDPORecommender as SoftmaxDPORecommender
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
     from llm_rec.llara import LLaRAConfig as LLaRAConfig
     from llm_rec.llara import hybrid_share as hybrid_share
     from llm_rec.matching import TitleMatcher as TitleMatcher
-    from llm_rec.ranking import score_candidates as score_candidates
-    from llm_rec.ranking import score_catalogue as score_catalogue
 
 __version__ = "0.1.0"
 
@@ -33,12 +29,10 @@ _HOMES = {
     "config": ("LanguageRecommenderConfig",),
     "converters": ("read_llara", "read_sdpo"),
     "generate_protocol": ("evaluate_generation",),
-    "generation": ("generate_text", "generate_titles"),
     "grounding": ("Grounding",),
     "language": ("LanguageRecommender", "SoftmaxDPORecommender", "SoftmaxDPORecommenderConfig"),
     "llara": ("LLaRA", "LLaRAConfig", "hybrid_share"),
     "matching": ("TitleMatcher",),
-    "ranking": ("score_candidates", "score_catalogue"),
 }
 
 __all__ = [
@@ -54,13 +48,9 @@ __all__ = [
     "TitleMatcher",
     "__version__",
     "evaluate_generation",
-    "generate_text",
-    "generate_titles",
     "hybrid_share",
     "read_llara",
     "read_sdpo",
-    "score_candidates",
-    "score_catalogue",
 ]
 
 __getattr__, __dir__ = attach(__name__, {name: f"llm_rec.{home}" for home, names in _HOMES.items() for name in names})

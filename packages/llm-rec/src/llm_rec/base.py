@@ -15,11 +15,11 @@ from transformers import set_seed
 from typing_extensions import TypeVar
 
 from llm_rec.config import PromptedConfig
-from llm_rec.generation import generate_text
 from llm_rec.prompting import Prompt, Prompter
 from llm_rec.rows import encoded_rows, in_batches, training_examples
 from predilect.data.splits import SequenceSplits
 from predilect.modeling.causal_lm import SMOLLM2, smollm2_missing
+from predilect.modeling.generation import generate_text
 from predilect.recommender import Recommender, RecommenderConfig, recommender_class
 from predilect.tokenization import PromptSet
 from predilect.training import (

@@ -14,9 +14,9 @@ from typing_extensions import TypeVar
 from llm_rec.base import PromptedRecommender
 from llm_rec.config import CandidateConfig
 from llm_rec.injection import Injection, fit_injection
-from llm_rec.ranking import score_candidates
 from llm_rec.rows import Examples, ranked_items, retriever_shortlist, with_target
 from predilect.data.splits import SequenceSplits
+from predilect.modeling.answer_scores import score_candidates
 from predilect.recommender import RecommenderConfig
 from predilect.training import arithmetic
 

@@ -16,11 +16,11 @@ from typing_extensions import TypeVar
 from llm_rec.base import PARTS, TrainingRows
 from llm_rec.candidates import CandidateRecommender
 from llm_rec.config import LanguageRecommenderConfig
-from llm_rec.generation import generate_titles
 from llm_rec.language_model import base_model, load_language_model, save_language_model, with_lora
-from llm_rec.ranking import score_catalogue
 from llm_rec.rows import in_batches
 from predilect.configuration import new_defaults
+from predilect.modeling.answer_scores import score_catalogue
+from predilect.modeling.generation import generate_titles
 from predilect.recommender import RecommenderConfig
 from predilect.tokenization import TitleTrie
 from predilect.training import arithmetic, default_device, quiet, run_stage, without_progress_bars

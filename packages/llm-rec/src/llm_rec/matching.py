@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple
-
-import torch
+from typing import Literal, NamedTuple
 
 from predilect.data.catalogue import normalise_title
 
@@ -114,21 +112,6 @@ class TitleMatcher:
                     free[stretch] = [False] * length
                     contained[start] = items
         return contained
-
-
-def answer_text(tokenizer: Any, generated_ids: Sequence[int] | torch.Tensor) -> str:
-    """What a model answered: its first line that is not blank, up to the first EOS, without special tokens.
-
-    Args:
-        tokenizer: the model's tokenizer.
-        generated_ids: (T,) the new tokens of one row, without its prompt. Decoding them alone needs no search for the
-            end of the prompt in the text, which fails where special tokens, spaces or truncation change it.
-    """
-    ids = generated_ids.tolist() if isinstance(generated_ids, torch.Tensor) else list(generated_ids)
-    if tokenizer.eos_token_id in ids:
-        ids = ids[: ids.index(tokenizer.eos_token_id)]
-    text: str = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return next(iter(text.strip().splitlines()), "").strip()
 
 
 def _words(text: str) -> str:

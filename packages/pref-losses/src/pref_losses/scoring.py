@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from predilect.tokenization import SharedPrefixCollator, label_logps, packed_inputs
-from predilect.tokenization.packing import LabelLogps
+from predilect.modeling.packed import LabelLogps, label_logps, packed_inputs, sums_by_slot
+from predilect.tokenization import SharedPrefixCollator
 
 IGNORE = -100  # label of a position that is not scored
 _CHUNK = 64  # tokens whose logits are looked at together
@@ -115,13 +115,12 @@ def score_answers(model: torch.nn.Module, batch: Mapping[str, Tensor], *, statis
     predictions = label_logps(model, batch["labels"], **inputs)
     slots = batch["slots"][predictions.rows, predictions.columns]
     shape = batch["answer_mask"].shape
-    sums = torch.zeros(shape.numel(), device=slots.device).index_add(0, slots, predictions.logps)
-    counts = torch.bincount(slots, minlength=shape.numel())
+    sums, counts = sums_by_slot(predictions.logps, slots, shape)
     token_statistics = {}
     if statistics:
         labels = batch["labels"][predictions.rows, predictions.columns]
         token_statistics = _token_statistics(predictions, labels, slots % shape[1] == 0)
-    return AnswerScores(sums.view(shape), counts.view(shape), token_statistics)
+    return AnswerScores(sums, counts, token_statistics)
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from peft.helpers import disable_input_dtype_casting
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from predilect.tokenization import check_packable
+from predilect.modeling.packed import check_packable
 from pref_losses import _trl
 from pref_losses.config import AlphaDPOConfig, BetaDPOConfig, DrDPOConfig, PreferenceConfig, SoftmaxDPOConfig
 from pref_losses.data import NegativeSampler, NewNegatives, prepare_preferences

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from transformers import set_seed
 
-from llm_rec.generation import generate_text
 from llm_rec.interpreter.config import RecInterpreterConfig
 from llm_rec.interpreter.rows import Row, RowStream
 from llm_rec.interpreter.tasks import TASKS, Task
@@ -22,6 +21,7 @@ from llm_rec.rows import in_batches
 from predilect.data.splits import SequenceSplits
 from predilect.method import CatalogueMethod
 from predilect.modeling import SoftTokenCausalLM, load_causal_lm
+from predilect.modeling.generation import generate_text
 from predilect.recommender import Recommender, recommender_class
 from predilect.recommenders import SequentialRecommender
 from predilect.runs import catalogue_fingerprint, read_json, write_json

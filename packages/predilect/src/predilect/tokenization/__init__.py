@@ -7,13 +7,7 @@ from predilect.lazy import attach
 if TYPE_CHECKING:
     from predilect.tokenization.packing import (
         SharedPrefixCollator,
-        additive_mask,
-        check_packable,
-        completion_logps,
-        label_logps,
         pack_shared_prefix,
-        packed_inputs,
-        shared_prefix_mask,
     )
     from predilect.tokenization.prompts import EncodedPrompt, PromptSet, PromptTemplate, encode_answers
     from predilect.tokenization.soft_tokens import SoftTokens
@@ -26,26 +20,14 @@ __all__ = [
     "SharedPrefixCollator",
     "SoftTokens",
     "TitleTrie",
-    "additive_mask",
-    "check_packable",
-    "completion_logps",
     "encode_answers",
-    "label_logps",
     "pack_shared_prefix",
-    "packed_inputs",
-    "shared_prefix_mask",
 ]
 
 _HOMES = {
     "packing": (
         "SharedPrefixCollator",
-        "additive_mask",
-        "check_packable",
-        "completion_logps",
-        "label_logps",
         "pack_shared_prefix",
-        "packed_inputs",
-        "shared_prefix_mask",
     ),
     "prompts": ("EncodedPrompt", "PromptSet", "PromptTemplate", "encode_answers"),
     "soft_tokens": ("SoftTokens",),

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from predilect.modeling.losses import weighted_mean
-from predilect.tokenization import label_logps
+from predilect.modeling.packed import label_logps
 from predilect.training.trainer import Trainer
 
 IGNORE = -100

@@ -15,7 +15,7 @@ from transformers import GenerationConfig
 
 from predilect.evaluation import PreferenceMetrics
 from predilect.evaluation.bootstrap import bootstrap_interval
-from predilect.tokenization import check_packable
+from predilect.modeling.packed import check_packable
 from pref_losses.scoring import PreferenceCollator, score_answers
 
 

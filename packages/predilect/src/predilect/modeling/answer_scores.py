@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from predilect.tokenization import additive_mask, check_packable
+from predilect.modeling.packed import additive_mask, check_packable
 
 Ids = Sequence[int]
 Vectors = Mapping[str, Tensor | Sequence[Tensor]]

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from llm_rec.matching import answer_text
-from llm_rec.ranking import (
+from predilect.modeling.answer_scores import (
     Ids,
     Vectors,
     cache_name,
@@ -133,6 +132,21 @@ def generate_text(
         for row, tokens in zip(group, output.sequences[:, width:].tolist(), strict=True):
             texts[row] = answer_text(tokenizer, tokens)
     return texts
+
+
+def answer_text(tokenizer: Any, generated_ids: Sequence[int] | torch.Tensor) -> str:
+    """What a model answered: its first line that is not blank, up to the first EOS, without special tokens.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        generated_ids: (T,) the new tokens of one row, without its prompt. Decoding them alone needs no search for the
+            end of the prompt in the text, which fails where special tokens, spaces or truncation change it.
+    """
+    ids = generated_ids.tolist() if isinstance(generated_ids, torch.Tensor) else list(generated_ids)
+    if tokenizer.eos_token_id in ids:
+        ids = ids[: ids.index(tokenizer.eos_token_id)]
+    text: str = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return next(iter(text.strip().splitlines()), "").strip()
 
 
 def _check_candidates(prompts: Sequence[Ids], candidates: Sequence[Sequence[int]] | None) -> None:
