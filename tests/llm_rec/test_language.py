@@ -121,7 +121,7 @@ def test_a_killed_fit_goes_on_to_the_same_model(
     ours, theirs = resumed.model.state_dict(), unbroken.model.state_dict()
     assert ours.keys() == theirs.keys()
     alike(ours, theirs)
-    alike(resumed.injection._asdict(), unbroken.injection._asdict())
+    alike(resumed.injection.weights, unbroken.injection.weights)
     assert not list(tmp_path.rglob("training_args.bin"))
 
 
@@ -216,8 +216,7 @@ def test_another_run_in_the_folder_is_refused(options: dict[str, Any], splits: A
 @pytest.mark.parametrize("inject", ["popularity", "retriever"])
 def test_injection_follows_the_validation_rows(options: dict[str, Any], splits: Any, inject: str) -> None:
     recommender = LanguageRecommender(**{**options, "retriever": "item-knn"}, sft_steps=0, inject=inject).fit(splits)
-    weights = recommender.injection
-    assert (weights.retriever != 0) == (inject == "retriever")
+    assert ("retriever" in recommender.injection.weights) == (inject == "retriever")
     rows = splits.validation
     alone = LanguageRecommender(**{**options, "retriever": "item-knn"}, sft_steps=0, inject="none").fit(splits)
 

@@ -13,14 +13,18 @@ from typing_extensions import TypeVar
 
 from llm_rec.base import PromptedRecommender
 from llm_rec.config import CandidateConfig
-from llm_rec.injection import Injection, fit_injection
 from llm_rec.rows import Examples, ranked_items, retriever_shortlist, with_target
 from predilect.data.splits import SequenceSplits
 from predilect.modeling.answer_scores import score_candidates
-from predilect.recommender import RecommenderConfig
+from predilect.recommender import Recommender, RecommenderConfig
+from predilect.recommenders.injection import ScoreWeights, fit_score_weights, held_apart
 from predilect.training import arithmetic
 
-_FEATURES = {"none": ("language",), "popularity": ("language", "popularity"), "retriever": Injection._fields}
+_FEATURES = {
+    "none": ("language",),
+    "popularity": ("language", "popularity"),
+    "retriever": ("language", "popularity", "retriever"),
+}
 
 
 CandidateT = TypeVar("CandidateT", bound=CandidateConfig, default=Any)
@@ -38,22 +42,31 @@ class CandidateRecommender(PromptedRecommender[CandidateT]):
 
     def __init__(self, config: CandidateT | None = None, **options: Any) -> None:
         super().__init__(config, **options)
-        self.injection = Injection()
+        self.injection = ScoreWeights({"language": 1.0})
 
     def _training_candidates(self, splits: SequenceSplits) -> dict[str, Any]:
         size = self.config.num_candidates or splits.protocol.get("candidates") or self.config.shortlist
         return {"size": size, "negatives": self.config.negatives}
 
+    def _fit_retriever(self, splits: SequenceSplits, folder: Path) -> Recommender:
+        """Selected on other validation rows than the weights are fitted on; one from a folder is taken as it is."""
+        if self.config.inject == "retriever":
+            splits = held_apart(splits, self.config.seed)[0]
+        return super()._fit_retriever(splits, folder)
+
     def _fit_ranking(self, splits: SequenceSplits) -> None:
         names = _FEATURES[self.config.inject]
         if len(names) == 1:
             return
+        if "retriever" in names:
+            splits = held_apart(splits, self.config.seed)[1]
         rows = self._validation(splits)
         log_probs = self._log_probs(rows.history, rows.candidates)
         features_by_name = self._features(rows.history, rows.candidates, log_probs)
-        features = torch.stack([features_by_name[name] for name in names], dim=-1)
         columns = (rows.candidates == rows.target[:, None]).long().argmax(dim=1)
-        self.injection = fit_injection(features, columns, names)
+        self.injection = fit_score_weights(
+            {name: features_by_name[name] for name in names}, columns, not_negative="language"
+        )
 
     def _validation(self, splits: SequenceSplits) -> Examples:
         """Validation rows as they will be ranked: with their candidate sets, or with the retriever's shortlist, in
@@ -148,7 +161,7 @@ class CandidateRecommender(PromptedRecommender[CandidateT]):
     # --- folders ----------------------------------------------------------------------------------------------
 
     def _parts(self, folder: Path) -> dict[str, Any]:
-        return {"injection": self.injection._asdict()}
+        return {"injection": dict(self.injection.weights)}
 
     def _take_parts(self, parts: Mapping[str, Any], folder: Path) -> None:
-        self.injection = Injection(**parts["injection"])
+        self.injection = ScoreWeights(parts["injection"])

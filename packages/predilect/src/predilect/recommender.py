@@ -39,6 +39,8 @@ class Recommender(CatalogueMethod[ConfigT]):
 
     runs_in: ClassVar[Literal["quick", "default", "chosen"]] = "quick"
     """The smallest leaderboard run that it belongs to: a quick one, a default one, or only one that names it."""
+    counts: ClassVar[bool] = False
+    """Scores are counts, at least 0: where scores are summed, log(1 + count) stands for them."""
     max_test_rows: int | None = None
     """In a leaderboard, rank this many test rows, drawn at random; None: all. For methods that take long per row."""
 

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from predilect.recommenders.baselines import Popularity as Popularity
     from predilect.recommenders.baselines import Random as Random
     from predilect.recommenders.baselines import RecentPopularity as RecentPopularity
+    from predilect.recommenders.injection import Injection as Injection
+    from predilect.recommenders.injection import held_apart as held_apart
     from predilect.recommenders.item_knn import ItemKNN as ItemKNN
     from predilect.recommenders.sequential import CaserRecommender as CaserRecommender
     from predilect.recommenders.sequential import GRU4RecRecommender as GRU4RecRecommender
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "CaserRecommender": "predilect.recommenders.sequential",
     "GRU4RecRecommender": "predilect.recommenders.sequential",
+    "Injection": "predilect.recommenders.injection",
     "ItemKNN": "predilect.recommenders.item_knn",
     "NextItemRecommender": "predilect.recommenders.sequential",
     "NextItNetRecommender": "predilect.recommenders.sequential",
@@ -29,11 +32,13 @@ _NAMES = {
     "RecentPopularity": "predilect.recommenders.baselines",
     "SASRecRecommender": "predilect.recommenders.sequential",
     "SequentialRecommender": "predilect.recommenders.sequential",
+    "held_apart": "predilect.recommenders.injection",
 }
 
 __all__ = [
     "CaserRecommender",
     "GRU4RecRecommender",
+    "Injection",
     "ItemKNN",
     "NextItNetRecommender",
     "NextItemRecommender",
@@ -42,6 +47,7 @@ __all__ = [
     "RecentPopularity",
     "SASRecRecommender",
     "SequentialRecommender",
+    "held_apart",
 ]
 
 __getattr__, __dir__ = attach(__name__, _NAMES)

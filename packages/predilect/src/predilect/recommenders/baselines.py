@@ -66,6 +66,8 @@ def _shifted(x: Tensor, bits: int) -> Tensor:
 class _StaticScores(Recommender[ConfigT]):
     """One list for everybody."""
 
+    counts = True
+
     def __init__(self, config: ConfigT | None = None, **options: object) -> None:
         super().__init__(config, **options)
         self.item_scores = torch.zeros(0)
