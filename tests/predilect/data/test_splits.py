@@ -139,6 +139,7 @@ def test_protocol_and_description_name_everything() -> None:
         "ratios": [0.6, 0.2, 0.2],
         "split_seed": None,
         "k_core": 1,
+        "ties": None,
         "max_history": 3,
         "min_history": 2,
     }

@@ -56,26 +56,125 @@ def json_lines() -> str:
     return "".join(json.dumps(dict(zip(header.split(","), line.split(","), strict=True))) + "\n" for line in lines)
 
 
+MAPPED = "--column user_id=1 --column item_id=2 --column timestamp=3"
+BODY = LOG.partition("\n")[2]
+TITLED = "user_id,game\n" + "".join(f"u{u},Game {(u + s) % 7}\n" for u in range(9) for s in range(5))
+TRUNCATED = gzip.compress(LOG.encode() * 50, mtime=0)[:150]
+
+
+def with_column(name: str, value: str) -> str:
+    """The log with a column more."""
+    header, *lines = LOG.splitlines()
+    return "\n".join([f"{header},{name}", *(f"{line},{value}" for line in lines)]) + "\n"
+
+
+def with_times(factor: int) -> str:
+    """The log with times since 2014 in another unit."""
+    header, *lines = LOG.splitlines()
+    told = (line.rpartition(",") for line in lines)
+    return "\n".join([header, *(f"{ids},{(1_400_000_000 + int(time)) * factor}" for ids, _, time in told)]) + "\n"
+
+
+def ends_in(mark: str) -> str:
+    """The log with something at the end of every line but the first."""
+    return LOG.splitlines()[0] + "\n" + BODY.replace("\n", mark + "\n")
+
+
+def inspected(name: str, content: str | bytes, *says: str, file: str = "log.csv", options: str = "") -> Case:
+    """A log that is read."""
+    return Case(name, {file: content}, f"data inspect {file} {options}", 0, ("45", "0 errors", *says))
+
+
+def refused(name: str, content: str | bytes, *says: str, file: str = "log.csv", options: str = "") -> Case:
+    """A log that is not."""
+    return Case(name, {file: content}, f"data inspect {file} {options}", 2, says)
+
+
 READERS = [
-    Case("a log as it should be", {"log.csv": LOG}, "data inspect log.csv", 0, ("45", "0 errors")),
-    Case("tabs in .tsv", {"log.tsv": LOG.replace(",", "\t")}, "data inspect log.tsv", 0, ("45", "0 errors")),
-    Case("packed", {"log.csv.gz": LOG}, "data inspect log.csv.gz", 0, ("45", "0 errors")),
-    Case("JSON lines", {"log.jsonl": json_lines()}, "data inspect log.jsonl", 0, ("45", "0 errors")),
-    Case("nothing in the file", {"log.csv": ""}, "data inspect log.csv", 2, ("log.csv is empty",)),
+    inspected("a log as it should be", LOG),
+    inspected("tabs in .tsv", LOG.replace(",", "\t"), file="log.tsv"),
+    inspected("packed", LOG, file="log.csv.gz"),
+    inspected("packed under another name", gzip.compress(LOG.encode())),
+    inspected("JSON lines", json_lines(), file="log.jsonl"),
+    inspected("a JSON array", f"[{','.join(json_lines().splitlines())}]", file="log.json"),
+    inspected("JSON lines in .json", json_lines(), file="log.json"),
+    inspected("semicolons", LOG.replace(",", ";")),
+    inspected("tabs in .csv", LOG.replace(",", "\t")),
+    inspected("bars", LOG.replace(",", "|")),
+    inspected("double colons", LOG.replace(",", "::"), file="log.txt"),
+    inspected("spaces", LOG.replace(",", " "), file="log.txt"),
+    inspected("a separator of one's own", LOG.replace(",", "#"), options="--separator #"),
+    inspected("decimal commas", with_column("rating", "4.5").replace(",", ";").replace(".", ","), "decimal comma"),
+    inspected("CRLF", LOG.replace("\n", "\r\n")),
+    inspected("CR", LOG.replace("\n", "\r")),
+    inspected("UTF-8 with a byte-order mark", LOG.encode("utf-8-sig")),
+    inspected("UTF-16 with a byte-order mark", LOG.encode("utf-16")),
+    inspected("UTF-16 as said", LOG.encode("utf-16-le"), options="--encoding utf-16-le"),
+    inspected("Latin-1 as said", LOG.replace("i6", "í6").encode("latin-1"), options="--encoding latin-1"),
+    inspected("no header, columns by number", BODY, options=MAPPED),
+    inspected("milliseconds", with_times(10**3), "milliseconds", "2014-05-13"),
+    inspected("microseconds", with_times(10**6), "microseconds", "2014-05-13"),
+    inspected("nanoseconds", with_times(10**9), "nanoseconds", "2014-05-13"),
+    inspected("milliseconds as said", with_times(10**3), "2014-05-13", options="--time-unit ms"),
+    inspected("a comma at the end of every line", ends_in(",")),
+    inspected("titles in the log", with_column("title", "One"), "titles 7 of 7 items"),
+    Case("titles in the log that differ", {"log.csv": with_column("title", "A") + "u1,i1,5,B\n"},
+         "data inspect log.csv", 0, ("several titles of one item", "item 'i1' has 2 titles: the first is kept, 'A'")),
+    inspected("ids that are titles", TITLED, "--column title=game", options="--column item_id=game"),
+    inspected("ids that are titles, as said", TITLED, "titles 7 of 7 items",
+              options="--column item_id=game --column title=game"),
+    inspected("an empty rating left out", with_column("rating", ""), options="--column rating="),
+    inspected("many ties", with_times(0), "equal times", "--ties random"),
+    inspected("many ties, drawn", with_times(0), "equal times", options="--ties random --ties-seed 3"),
+    refused("nothing in the file", "", "log.csv is empty"),
+    refused("blank lines only", "\n\n", "log.csv is empty"),
+    refused("a header only", LOG.splitlines()[0] + "\n", "no interactions"),
     Case("no such file", {}, "data inspect log.csv", 2, ("no file or folder 'log.csv'",)),
-    Case("an unknown ending", {"log.doc": "x"}, "data inspect log.doc", 2, ("no format known here", "table")),
+    refused("an unknown ending", "x", "no format known here", "table", file="log.doc"),
     Case("a folder without a log", {"a/notes.txt": "x"}, "data inspect a", 2, ("no format known here",)),
     Case("two logs in a folder", {"a/log.csv": LOG, "a/ratings.csv": LOG}, "data inspect a", 2,
          ("ratings.csv and log.csv",)),
-    Case("no such column", {"log.csv": LOG}, "data inspect log.csv --column user_id=who", 2,
-         ("no column 'who' for user_id", "got user_id, item_id, timestamp")),
-    Case("an unknown name of ours", {"log.csv": LOG}, "data inspect log.csv --column who=user_id", 2, ("got who",)),
-    Case("an unknown format", {"log.csv": LOG}, "data inspect log.csv --format csv", 2, ("got 'csv'", "table")),
-    Case("a time that is none", {"log.csv": LOG + "u1,i1,soon\n"}, "data inspect log.csv", 2, ("row 46", "'soon'")),
-    Case("a line too short", {"log.csv": LOG + "u1,i1\n"}, "data inspect log.csv", 2,
-         ("line 47", "2 fields instead of 3")),
+    refused("no such column", LOG, "no column 'who' for user_id", "got user_id, item_id, timestamp",
+            options="--column user_id=who"),
+    refused("an unknown name of ours", LOG, "got who", options="--column who=user_id"),
+    refused("other names", LOG.replace("user_id", "who"), "lacks the column user_id (got who, item_id, timestamp)",
+            "--column user_id="),
+    refused("no header", BODY, "the first line of log.csv looks like data (u0, i0, 1)", "--column user_id=1"),
+    refused("a column number that is not there", BODY, "has the columns 1 to 3 (got 7)",
+            options="--column user_id=1 --column item_id=7"),
+    refused("a separator of two characters", LOG, "(got ';;')", options="--separator ;;"),
+    refused("an unknown format", LOG, "got 'csv'", "table", options="--format csv"),
+    refused("an option of another format", LOG, "reader recbole has no option encoding; its options are title",
+            options="--encoding cp1252 --format recbole"),
+    Case("options for packaged data", {}, "data inspect movietweetings-100k --separator ;", 2, ("do not apply",)),
+    refused("Latin-1", LOG.replace("i6", "í6").encode("latin-1"), "log.csv is not UTF-8 text (line 16: byte 0xed)",
+            "--encoding"),
+    refused("UTF-16 without a mark", LOG.encode("utf-16-le"), "byte 2 is 0", "--encoding utf-16-le"),
+    refused("an unknown encoding", LOG, "no encoding 'utf-9'", options="--encoding utf-9"),
+    refused("two columns of one name", with_column("item_id", "i1"), "2 columns named 'item_id' (columns 2 and 4)"),
+    refused("a spreadsheet", b"PK\x03\x04" + bytes(range(256)), "a ZIP archive or a spreadsheet"),
+    refused("zeros", bytes(1000), "not a text file: byte 1 is 0"),
+    refused("random bytes", bytes(range(254, 0, -1)) * 9, "log.csv is not UTF-8"),
+    refused("packed and cut short", TRUNCATED, "log.csv.gz is damaged", "up to line", file="log.csv.gz"),
+    refused("packed and damaged", gzip.compress(LOG.encode())[:40] + bytes(90), "log.csv.gz is damaged",
+            file="log.csv.gz"),
+    refused("an empty rating", with_column("rating", ""), "'rating' of log.csv", "empty throughout",
+            "--column rating="),
+    refused("a field too many in every line", ends_in(",x"), "all 45 rows have the error 'broken line'"),
+    refused("one line with a comma at its end", LOG + "u1,i1,5,\n", "line 47: 4 fields instead of 3"),
+    refused("a quotation mark that stays open", LOG + 'u1,"i1,5\n' + BODY, "log.csv"),
+    refused("times of two units", LOG + "u1,i1,1400000000000\n", "beyond the year 5000", "these have several"),
+    refused("a time that is none", LOG + "u1,i1,soon\n", "row 46", "'soon'"),
+    refused("a line too short", LOG + "u1,i1\n", "line 47", "2 fields instead of 3", "--on-error skip"),
     Case("a line too short, skipped", {"log.csv": LOG + "u1,i1\n"}, "data inspect log.csv --on-error skip", 0,
-         ("broken line", "45")),
+         ("broken line", "45", "1 errors")),
+    refused("half of a character", json_lines() + '{"user_id": "\\ud83d"}', "log.jsonl line 46",
+            "'user_id' holds the lone surrogate \\ud83d", file="log.jsonl"),
+    refused("no JSON", "{'user_id': 1}\n", "log.jsonl", "line 1", file="log.jsonl"),
+    refused("a JSON array that breaks off", '[{"user_id": 1}', "cannot be parsed as JSON", file="log.json"),
+    refused("numbers for records", "1\n2\n", "not a record but int", file="log.jsonl"),
+    refused("lists for ids", '{"user_id": [1], "item_id": 2}', "'user_id'", "holds lists", file="log.jsonl"),
+    refused("no Parquet", LOG, "log.parquet cannot be read as Parquet", file="log.parquet"),
 ]  # fmt: skip
 
 COMMANDS = [

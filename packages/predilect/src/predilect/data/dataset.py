@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from predilect.data.arrow import as_dataset, as_table, numpy_column, positions, sorted_ids
 from predilect.data.catalogue import Catalogue
+from predilect.data.clock import in_seconds, order_ties
 from predilect.data.schema import DataError, Problem, SchemaReport, check, require
 from predilect.data.splits import SequenceSplits, StepCount, cut
 
@@ -49,6 +50,8 @@ class RecDataset:
         report: what the schema check found.
         counts: rows, users and items after each step so far.
         k: the k of the k-core applied, 0 for none; copied into the protocol of every split.
+        ties: how rows of one user and time were ordered ("file", "random, seed 0"), "" where there are none; copied
+            into the protocol too.
 
     Raises:
         DataError: a column is missing, or ids are not dense.
@@ -63,8 +66,9 @@ class RecDataset:
         report: SchemaReport | None = None,
         counts: Sequence[StepCount] = (),
         k: int = 0,
+        ties: str = "",
     ) -> None:
-        self.interactions, self.items, self.name, self.k = interactions, items, name, k
+        self.interactions, self.items, self.name, self.k, self.ties = interactions, items, name, k, ties
         self.report = report or SchemaReport()
         for table, needed in ((interactions, ("user_id", "item_id", "timestamp", "rating")), (items, ("item_id",))):
             missing = [c for c in needed if c not in table.column_names]
@@ -82,6 +86,8 @@ class RecDataset:
         name: str = "data",
         on_error: str = "raise",
         found: Sequence[Problem] = (),
+        ties: str = "file",
+        ties_seed: int = 0,
     ) -> RecDataset:
         """Check a log with any ids, and number its users and items densely.
 
@@ -89,22 +95,29 @@ class RecDataset:
         or time. Items that nobody took are left out of the catalogue.
 
         Args:
-            interactions: `user_id`, `item_id` and where there are any `timestamp` (a number, Unix seconds; without it
-                the order of the rows is the order of events), `rating`, `event`, `split`.
+            interactions: `user_id`, `item_id` and where there are any `timestamp` (a number, Unix seconds, or
+                milliseconds, microseconds or nanoseconds, which a column is known by if all of its times have that
+                size; without it the order of the rows is the order of events), `rating`, `event`, `split`.
             items: `item_id` and where there are any `title`, `categories` (lists), more columns.
             name: the data set's name.
             on_error: "raise", or "skip": drop rows with errors; `.report` and `.counts` say how many.
             found: problems that were met while reading.
+            ties: the order of rows of one user and time: "file" keeps theirs, "random" draws one. The report says
+                where more than a tenth of the rows are such.
+            ties_seed: of that draw.
 
         Raises:
             DataError: the data has errors; holds the whole report.
         """
+        if ties not in ("file", "random"):
+            raise ValueError(f'ties must be "file" or "random" (got {ties!r})')
         if on_error not in ("raise", "skip"):
             raise ValueError(f'on_error must be "raise" or "skip" (got {on_error!r})')
         log, table = as_table(interactions), None if items is None else as_table(items)
-        report = check(log, table, found=found)
+        log, unit = in_seconds(log)
+        report = check(log, table, found=[*found, *unit])
         if on_error == "raise":
-            require(report, name)
+            require(report, name, len(log))
         counts = [_raw_count("read", log)]
         if report.errors:
             log = _without(log, report.faulty_rows("interactions"))
@@ -112,18 +125,22 @@ class RecDataset:
             counts.append(_raw_count("without errors", log))
         if not len(log):
             raise DataError(f"{name} has no interactions without an error:\n{report}", report)
-        log = _with_clock(log)
         users, ids = sorted_ids(log["user_id"]), sorted_ids(log["item_id"])
-        columns = {"user_id": positions(log["user_id"], users), "item_id": positions(log["item_id"], ids) + 1}
+        log = _put(log, "user_id", positions(log["user_id"], users))
+        log = _put(log, "item_id", positions(log["item_id"], ids) + 1)
+        log, tied, told = order_ties(log, ties, ties_seed)
+        log = _with_clock(log)
+        columns = {c: log[c] for c in ("user_id", "item_id", "timestamp")}
         columns["rating"] = log["rating"] if "rating" in log.column_names else np.ones(len(log))
-        columns |= {c: log[c] for c in ("timestamp", "event", "split") if c in log.column_names}
+        columns |= {c: log[c] for c in ("event", "split") if c in log.column_names}
         dense = pa.table({c: columns[c] for c in _INTERACTIONS if c in columns})
         return cls(
             as_dataset(dense.cast(pa.schema([(c, _INTERACTIONS[c]) for c in dense.column_names]))),
             as_dataset(_item_table(ids, table)),
             name=name,
-            report=report,
+            report=SchemaReport((*report.problems, *told)),
             counts=counts,
+            ties=tied,
         )
 
     @cached_property
@@ -165,7 +182,13 @@ class RecDataset:
         core = self._select(keep)
         counts = (*self.counts, core._count(f"{k}-core"))
         return RecDataset(
-            core.interactions, core.items, name=self.name, report=self.report, counts=counts, k=max(k, self.k)
+            core.interactions,
+            core.items,
+            name=self.name,
+            report=self.report,
+            counts=counts,
+            k=max(k, self.k),
+            ties=self.ties,
         )
 
     def split(
@@ -184,6 +207,7 @@ class RecDataset:
             strategy,
             name=self.name,
             k=self.k,
+            ties=self.ties,
             counts=self.counts,
             ratios=tuple(ratios),
             max_history=max_history,
@@ -200,15 +224,16 @@ class RecDataset:
         described = {
             "name": self.name,
             "k": self.k,
+            "ties": self.ties,
             "counts": [asdict(c) for c in self.counts],
             "problems": [p.summary() for p in self.report.problems],
         }
-        (folder / SAVED).write_text(json.dumps(described, indent=2))
+        (folder / SAVED).write_text(json.dumps(described, indent=2), encoding="utf-8")
 
     @classmethod
     def restore(cls, folder: Path) -> RecDataset:
         """Read what `save` wrote."""
-        described = json.loads((folder / SAVED).read_text())
+        described = json.loads((folder / SAVED).read_text(encoding="utf-8"))
         return cls(
             as_dataset(pq.read_table(folder / "interactions.parquet")),
             as_dataset(pq.read_table(folder / "items.parquet")),
@@ -216,6 +241,7 @@ class RecDataset:
             report=SchemaReport(tuple(Problem.from_summary(p) for p in described["problems"])),
             counts=[StepCount(**c) for c in described["counts"]],
             k=described["k"],
+            ties=described.get("ties", ""),
         )
 
     def __repr__(self) -> str:

@@ -29,6 +29,8 @@ def load(
     format: str | None = None,
     columns: Mapping[str, str] | None = None,
     on_error: str = "raise",
+    ties: str = "file",
+    ties_seed: int = 0,
     **options: Any,
 ) -> RecDataset:
     """Read, check and number a data set.
@@ -39,6 +41,9 @@ def load(
         format: a key of `READERS`; None: the first format that recognises the path.
         columns: your own table's columns, {"user_id": "customer", "item_id": "sku", ...}; see the reader "table".
         on_error: "raise", or "skip": drop rows with errors; `.report` and `.counts` say what and how many.
+        ties: "file", or "random": the order of rows of one user and time; not for a folder that was saved, whose order
+            stands.
+        ties_seed: of the random order.
         **options: the reader's options.
 
     Raises:
@@ -53,23 +58,34 @@ def load(
     if isinstance(name_or_path, str) and name_or_path in _PACKAGED:
         if format is not None or columns is not None or options:
             raise DataError(f"{name_or_path} is a packaged data set: format, columns and reader options do not apply")
-        return _packaged(name_or_path, on_error)
+        return _packaged(name_or_path, on_error=on_error, ties=ties, ties_seed=ties_seed)
     if not path.exists():
         raise DataError(_not_found(str(name_or_path)))
     if format is None and columns is None and (path / SAVED).is_file():
+        if ties != "file" or options:
+            given = ", ".join(sorted([*options, *(["ties"] if ties != "file" else [])]))
+            raise DataError(f"{path} is a saved data set, which is read as it was saved: {given} does not apply")
         return RecDataset.restore(path)
     if columns is not None:
         options["columns"] = columns
     reader = _reader(path, "table" if columns is not None and format is None else format)
     raw = reader.read(path, **options)
     name = path.resolve().name.split(".")[0] if path.is_file() else path.resolve().name
-    return RecDataset.from_raw(raw.interactions, raw.items, name=name, on_error=on_error, found=raw.problems)
+    return RecDataset.from_raw(
+        raw.interactions,
+        raw.items,
+        name=name,
+        on_error=on_error,
+        found=raw.problems,
+        ties=ties,
+        ties_seed=ties_seed,
+    )
 
 
-def _packaged(name: str, on_error: str) -> RecDataset:
+def _packaged(name: str, **options: Any) -> RecDataset:
     with as_file(files("predilect.data") / _PACKAGED[name]) as folder:
         log, items = pq.read_table(folder / "ratings.parquet"), pq.read_table(folder / "movies.parquet")
-    return RecDataset.from_raw(log, items, name=name, on_error=on_error)
+    return RecDataset.from_raw(log, items, name=name, **options)
 
 
 def _reader(path: Path, name: str | None) -> Reader:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from predilect.data.arrow import positions
 
 _EXAMPLES = 5
-_WAY_OUT = 'repair the files, or pass on_error="skip" to drop and count the rows with errors'
+_WAY_OUT = 'repair the files, or drop and count the rows with errors: --on-error skip (on_error="skip")'
 
 
 @dataclass(frozen=True)
@@ -88,15 +88,26 @@ class DataError(ValueError):
         self.report = report or SchemaReport()
 
 
-def require(report: SchemaReport, name: str) -> None:
+def require(report: SchemaReport, name: str, rows: int | None = None) -> None:
     """Raise where the report has errors.
+
+    Args:
+        report: what was found.
+        name: of the data.
+        rows: of the log; where none of them is free of errors, the way out is not to drop them.
 
     Raises:
         DataError: with the whole report and the way out.
     """
     if report.errors:
         total = sum(p.count for p in report.errors)
-        raise DataError(f"{name} has {total:,} errors:\n{report}\n{_WAY_OUT}", report)
+        way_out = _WAY_OUT
+        if rows is not None and len(report.faulty_rows("interactions")) == rows:
+            broken = sum(p.count for p in report.errors if p.kind == "broken line" and p.table == "interactions")
+            kinds = [p.kind for p in report.errors if p.table == "interactions" and p.count == rows + broken]
+            fault = f"all {rows + broken:,} rows have the error {kinds[0]!r}" if kinds else "every row has an error"
+            way_out = f"{fault}, so the file is written in another way than it is read (columns, separator, format)"
+        raise DataError(f"{name} has {total:,} errors:\n{report}\n{way_out}", report)
 
 
 def check(interactions: pa.Table, items: pa.Table | None = None, *, found: Iterable[Problem] = ()) -> SchemaReport:
@@ -130,6 +141,8 @@ def check(interactions: pa.Table, items: pa.Table | None = None, *, found: Itera
             )
     problems = [*found, *_check_interactions(interactions)]
     problems += _check_items(interactions, items)
+    if sum(p.kind == "no titles" for p in problems) > 1:
+        problems.pop()  # the reader has said it, and what to do
     return SchemaReport(tuple(sorted((p for p in problems if p.count), key=lambda p: p.severity)))
 
 
@@ -176,7 +189,7 @@ def _check_interactions(log: pa.Table) -> list[Problem]:
     problems.append(_problem("negative time", negative, log, show=shown))
     late = np.asarray(pc.fill_null(pc.greater(time, 1e11), False).to_numpy())  # the year 5138
     beyond = _problem("time beyond the year 5000", late, log, show=shown)
-    hint = 'these look like milliseconds: pass time_unit="ms" to the table reader'
+    hint = "where all times of a column have one unit it is known by their size; these have several"
     problems.append(replace(beyond, examples=(*beyond.examples[:2], hint)))
     back = _backward(log)
     return [*problems, _problem("time goes back within a user", back, log, show=shown, severity="warning")]

@@ -235,6 +235,7 @@ def cut(
     *,
     name: str,
     k: int,
+    ties: str = "",
     counts: tuple[StepCount, ...],
     ratios: tuple[float, ...],
     max_history: int,
@@ -259,6 +260,7 @@ def cut(
             `train_interactions`).
         name: of the data, for the protocol.
         k: of the k-core applied before, for the protocol.
+        ties: how rows of one user and time were ordered, for the protocol.
         counts: steps so far.
         seed: of "by_user".
 
@@ -290,6 +292,7 @@ def cut(
         "ratios": list(ratios) if strategy in ("temporal", "by_user") else None,
         "split_seed": seed if strategy == "by_user" else None,
         "k_core": k,
+        "ties": ties or None,
         "max_history": max_history,
         "min_history": min_history,
     }

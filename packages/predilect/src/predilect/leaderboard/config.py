@@ -21,8 +21,28 @@ class ReaderConfig:
         default=None,
     )
     column: dict[str, str] = option(
-        "Your column for one of ours: user_id=uid, item_id=isbn, timestamp=when, rating=stars.", panel=DATA, default={}
+        "Your column for one of ours: user_id=uid, item_id=isbn, timestamp=when, rating=stars, title=... . "
+        "Numbers where there is no header; nothing behind = leaves one out.",
+        panel=DATA,
+        default={},
     )
+    separator: str | None = option(
+        "Between the columns of your own text table: one character, tab, space or ::; by default found.",
+        panel=DATA,
+        default=None,
+    )
+    encoding: str | None = option("Of your own text files: cp1252, utf-16-le, ...", panel=DATA, default=None)
+    time_unit: Literal["s", "ms", "us", "ns"] | None = option(
+        "Of times that are numbers in your own table; by default known by their size.", panel=DATA, default=None
+    )
+    items: str | None = option("Your own item table, where it is not beside the log.", panel=DATA, default=None)
+    list_separator: str | None = option(
+        "Between an item's categories in your own table; by default |.", panel=DATA, default=None
+    )
+    ties: Literal["random", "file"] = option(
+        "Order of rows that share user and time: that of the file, or drawn.", panel=DATA, default="file"
+    )
+    ties_seed: int = option("Seed of the order that --ties random draws.", panel=DATA, default=0)
     on_error: Literal["raise", "skip"] = option(
         "On faulty rows: raise, or skip (drop and count them).", panel=DATA, default="raise"
     )

@@ -14,7 +14,16 @@ def read_data(source: str, config: ReaderConfig) -> RecDataset:
     """Read a packaged data set, or files in a known format."""
     from predilect.data import load
 
-    return load(source, format=config.format, columns=config.column or None, on_error=config.on_error)
+    names = ("separator", "encoding", "time_unit", "items", "list_separator")
+    return load(
+        source,
+        format=config.format,
+        columns=config.column or None,
+        on_error=config.on_error,
+        ties=config.ties,
+        ties_seed=config.ties_seed,
+        **{name: value for name in names if (value := getattr(config, name)) is not None},
+    )
 
 
 def prepare(config: ProtocolConfig) -> SequenceSplits:

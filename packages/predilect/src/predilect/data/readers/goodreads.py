@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from predilect.data.arrow import positions
-from predilect.data.readers.base import BrokenLines, RawTables, Reader, find, read_delimited, read_lines
+from predilect.data.readers.base import RawTables, Reader, find
+from predilect.data.readers.text import BrokenLines, read_delimited, read_lines
 from predilect.data.schema import DataError
 
 _JSON = "goodreads_interactions*.json.gz|goodreads_interactions*.json"

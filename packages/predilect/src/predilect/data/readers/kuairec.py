@@ -7,7 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from predilect.data.readers.base import RawTables, Reader, distinct_items, find, read_delimited, required
+from predilect.data.readers.base import RawTables, Reader, find, required
+from predilect.data.readers.columns import distinct_items
+from predilect.data.readers.text import read_delimited
 
 _LOG = {"user_id": pa.int32(), "video_id": pa.int32(), "timestamp": pa.float64(), "watch_ratio": pa.float64()}
 _CAPTIONS = {

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from predilect.data.readers.base import RawTables, Reader, has_files, read_delimited, required
+from predilect.data.readers.base import RawTables, Reader, has_files, required
+from predilect.data.readers.text import read_delimited
 
 _TAGS = {"userID": pa.int32(), "artistID": pa.int32(), "tagID": pa.int32(), "timestamp": pa.int64()}
 _ARTISTS = {"id": pa.int32(), "name": pa.string()}

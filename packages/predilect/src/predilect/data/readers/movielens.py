@@ -7,17 +7,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from predilect.data.readers.base import (
-    RawTables,
-    Reader,
-    find,
-    flags_to_lists,
-    has_files,
-    open_file,
-    read_delimited,
-    required,
-    split_text,
-)
+from predilect.data.readers.base import RawTables, Reader, find, has_files, required
+from predilect.data.readers.columns import flags_to_lists, split_text
+from predilect.data.readers.text import open_text, read_delimited
 
 GENRES_100K = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
@@ -59,7 +51,7 @@ def imdb_ids(path: Path) -> bool:
     movies = find(path, "movies.dat")
     if movies is None or find(path, "ratings.dat") is None:
         return False
-    with open_file(movies) as file:
+    with open_text(movies) as file:
         return len(file.readline().split(b"::")[0].strip()) >= 7
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from predilect.data.readers.base import RawTables, Reader, find, open_file, read_delimited, split_text
+from predilect.data.readers.base import RawTables, Reader, find
+from predilect.data.readers.columns import split_text
+from predilect.data.readers.text import open_text, read_delimited
 from predilect.data.schema import DataError, Problem
 
 _KINDS = {"token": pa.string(), "token_seq": pa.string(), "float": pa.float64(), "float_seq": pa.string()}
@@ -48,8 +50,8 @@ def read(path: Path, *, title: str | None = None, categories: str | None = None)
 
 def _fields(path: Path, table: str) -> tuple[pa.Table, list[Problem]]:
     """The table with plain names; fields have the type that the header says."""
-    with open_file(path) as file:
-        header = file.readline().decode().rstrip("\r\n").split("\t")
+    with open_text(path) as file:
+        header = file.readline().decode(errors="replace").rstrip("\r\n").split("\t")
     kinds = {field: _KINDS.get(field.rpartition(":")[2]) for field in header}
     if unknown := [field for field, kind in kinds.items() if kind is None]:
         raise DataError(f"{path.name} has fields without a type {', '.join(_KINDS)} (got {', '.join(unknown)})")

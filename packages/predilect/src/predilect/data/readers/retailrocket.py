@@ -8,16 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from predilect.data.readers.base import (
-    RawTables,
-    Reader,
-    distinct_items,
-    find,
-    open_file,
-    read_delimited,
-    required,
-    with_categories,
-)
+from predilect.data.readers.base import RawTables, Reader, find, required
+from predilect.data.readers.columns import distinct_items, with_categories
+from predilect.data.readers.text import open_text, read_delimited
 
 _EVENTS = {"timestamp": pa.int64(), "visitorid": pa.int64(), "event": pa.string(), "itemid": pa.int64()}
 _PROPERTIES = {"timestamp": pa.int64(), "itemid": pa.int64(), "property": pa.string(), "value": pa.string()}
@@ -62,7 +55,7 @@ def _recognises(path: Path) -> bool:
     events = find(path, "events.csv")
     if events is None:
         return False
-    with open_file(events) as file:
+    with open_text(events) as file:
         return file.readline().strip() == b"timestamp,visitorid,event,itemid,transactionid"
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from predilect.data.readers.base import BrokenLines, RawTables, Reader, find, read_lines, required
+from predilect.data.readers.base import RawTables, Reader, find, required
+from predilect.data.readers.text import BrokenLines, read_lines
 
 _REVIEWS = "steam_reviews.json|steam_reviews.json.gz|australian_user_reviews.json|australian_user_reviews.json.gz"
 _GAMES = "steam_games.json|steam_games.json.gz"

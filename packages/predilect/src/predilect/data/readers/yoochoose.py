@@ -7,17 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from predilect.data.readers.base import (
-    RawTables,
-    Reader,
-    distinct_items,
-    find,
-    has_files,
-    read_delimited,
-    required,
-    seconds,
-    with_categories,
-)
+from predilect.data.readers.base import RawTables, Reader, find, has_files, required
+from predilect.data.readers.columns import distinct_items, seconds, with_categories
+from predilect.data.readers.text import read_delimited
 
 _CLICK_FILES = "yoochoose-clicks.dat|yoochoose-clicks.dat.gz"
 _KEYS = {"user_id": pa.int64(), "time": pa.timestamp("ms", "UTC"), "item_id": pa.int64()}

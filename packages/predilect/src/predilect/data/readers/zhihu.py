@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from predilect.data.readers.base import RawTables, Reader, find, has_files, read_delimited, required
+from predilect.data.readers.base import RawTables, Reader, find, has_files, required
+from predilect.data.readers.text import read_delimited
 from predilect.data.schema import DataError
 
 _LOG = "inter_impression.csv|inter_impression.csv.gz"
@@ -65,7 +66,7 @@ def read_dreamrec(path: Path) -> RawTables:
 def _padding(path: Path) -> int:
     """The padding id is the number of items, since ids are 0..item_num - 1."""
     described = required(path, "statistics.json|data_statis.json")
-    return int(json.loads(described.read_text())["item_num"])
+    return int(json.loads(described.read_text(encoding="utf-8"))["item_num"])
 
 
 def _rebuild(seq: np.ndarray, item: np.ndarray, padding: int) -> tuple[np.ndarray, int]:
