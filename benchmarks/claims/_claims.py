@@ -2,43 +2,47 @@
 
 A study compares systems (options of `PreferenceConfig`) under settings (what is done to the training rows):
 
-1. Rows are split: test and validation rows are the same for all seeds; each seed draws its own SFT and training rows
-   from the rest. The SFT stage fits a LoRA adapter to the chosen answers of the SFT rows and merges it: that model is
-   the reference. Its log-probs of all rows are computed once and used by every run of that seed. All this is kept.
-2. One learning rate for all systems of a study: the best one for its `baseline`, which favours the baseline. One run
-   for each rate of the grid, first seed, the study's `tune_on` setting, best validation score; ties go to the smaller
-   rate. Test rows play no part.
-3. One run for each (system, setting, seed). Every finished run is kept as a file, which studies on the same data
-   share; a script that was killed goes on from there, and copies started together (on one GPU, say) share the runs.
+1. Rows are split, whole people where rows tell whose they are: test and validation rows are the same for all seeds;
+   each seed draws its own SFT and training rows from the rest. The SFT stage fits a LoRA adapter to the chosen answers
+   of the SFT rows and merges it: that model is the reference. Its log-probs of all rows are computed once and used by
+   every run of that seed. All this is kept.
+2. Each system has its own learning rate in each setting: that of the grid with the best mean on the (clean) validation
+   rows over the first `TUNE_SEEDS` seeds; ties go to the smaller rate. Test rows play no part.
+3. One run for each (system, setting, seed). Every finished run is kept as a file whose name digests all options of its
+   trainer, the recipe and the content of the data; studies on the same data share runs. A script that was killed goes
+   on from there, and copies started together (on one GPU, say) share the runs.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from benchmarks import _preferences as shared
-from benchmarks.claims._kept import Job, only_one, share
-from benchmarks.claims._results import Array, Interval, Options, interval, options_of, row, write_result
+from benchmarks.claims._kept import Job, digest, only_one, share
+from benchmarks.claims._results import Options, options_of, row, write_result
+from benchmarks.claims._statistics import Array, Estimate, estimate
 from datasets import Dataset, disable_progress_bars
 from peft import get_peft_model
 from transformers import PrinterCallback
 
 from predilect.modeling import load_causal_lm
+from predilect.runs import table_fingerprint
 from pref_losses import PreferenceConfig, PreferenceTrainer
 from pref_losses.data import prepare_preferences
 from pref_losses.scoring import PreferenceCollator, score_answers
 
 BATCH = 8
 LEARNING_RATES = (1e-4, 3e-4, 1e-3)
+TUNE_SEEDS = 2
 ATTENTION = "eager" if shared.DEVICE == "cpu" else "sdpa"  # on a processor eager's backward pass is the faster one
 MAX_LENGTH = 256  # prompts are cut at their beginning, in every part of the data alike
 
@@ -61,7 +65,7 @@ class Data:
 
     Attributes:
         name: of the folder in which the SFT stage is kept; studies with the same data share it.
-        rows: quick or not -> `prompt`, `chosen`, `rejected`.
+        rows: quick or not -> `prompt`, `chosen`, `rejected`, and `person` where it is known whose rows these are.
         sizes: rows of each part.
         words: what this is, for the result file.
         longest: rows with more tokens, prompt and all answers together, are left out.
@@ -87,28 +91,30 @@ class Study:
         name: of the script.
         paper: authors, year, number.
         data: rows.
-        systems: name -> options of `PreferenceConfig`.
-        baseline: the system whose learning rate all of them get.
+        systems: name -> options of `PreferenceConfig`; or setting -> options, where they depend on it.
         settings: name -> (training row, number drawn uniformly from [0, 1) for this row) -> training row.
-        tune_on: name and function of the setting in which the learning rate is chosen.
-        claims: in words -> its differences: name -> (better, worse, settings), where `better` is claimed to beat
-            `worse` on average over the settings.
+        claims: in words -> (better, worse, settings), where `better` is claimed to beat `worse` in each setting.
         metric: "accuracy" (chosen above all rejected by the score that the system trains) or "hr@1" (by likelihood).
         seeds: how many.
+        epochs: passes over the training rows.
         extra: (trainer, training rows) -> more numbers of a run.
     """
 
     name: str
     paper: str
     data: Data
-    systems: Mapping[str, Mapping[str, Any]]
-    baseline: str
+    systems: Mapping[str, Mapping[str, Any] | Callable[[str], Mapping[str, Any]]]
     settings: Mapping[str, Callable[[Row, float], Row]]
-    tune_on: tuple[str, Callable[[Row, float], Row]]
-    claims: Mapping[str, Mapping[str, tuple[str, str, Sequence[str]]]]
+    claims: Mapping[str, Sequence[tuple[str, str, Sequence[str]]]]
     metric: str = "accuracy"
-    seeds: int = 3
+    seeds: int = 6
+    epochs: int = 3
     extra: Callable[[Any, list[Row]], dict[str, float]] = field(default=lambda trainer, rows: {})
+
+    def options(self, system: str, setting: str) -> dict[str, Any]:
+        """Of the trainer, and `negatives`: how many of a row's rejected answers are used."""
+        found = self.systems[system]
+        return dict(found(setting) if callable(found) else found)
 
 
 class Run(NamedTuple):
@@ -133,7 +139,7 @@ class Stage(NamedTuple):
 
 def stage(data: Data, seed: int, given: Options) -> Stage:
     """The SFT model of a seed and the rows with its log-probs; made once and kept in the work folder."""
-    folder = given.work / f"{data.name}-seed{seed}-{_digest(_recipe(data, given))}"
+    folder = given.work / f"{data.name}-seed{seed}-{digest(_recipe(data, given))}"
     with only_one(folder):
         if not (folder / "done").is_file():
             print(f"SFT stage of seed {seed}", flush=True)
@@ -165,11 +171,11 @@ def _split(data: Data, tokenizer: Any, seed: int, quick: bool) -> dict[str, list
     rows = [row for row in prepared.to_list() if quick or _length(row) <= data.longest]
     if len(rows) < sum(sizes):
         raise SystemExit(f"{data.name} has {len(rows)} rows of at most {data.longest} tokens, {sum(sizes)} are needed")
-    held_out = sizes.validation + sizes.test
-    order = np.random.default_rng(0).permutation(len(rows))  # the same for all seeds
-    test, validation = order[: sizes.test], order[sizes.test : held_out]
+    held_out, validation, test = _held_out(rows, sizes)
     rng = np.random.default_rng(1 + seed)
-    rest = rng.permutation(order[held_out:])
+    rest = rng.permutation(np.setdiff1d(np.arange(len(rows)), held_out))
+    if len(rest) < sizes.sft + sizes.train:
+        raise SystemExit(f"{data.name} leaves {len(rest)} rows of other people, {sizes.sft + sizes.train} are needed")
     train = [rows[i] for i in rest[sizes.sft : sizes.sft + sizes.train]]
     return {
         "sft": [rows[i] for i in rest[: sizes.sft]],
@@ -177,6 +183,22 @@ def _split(data: Data, tokenizer: Any, seed: int, quick: bool) -> dict[str, list
         "validation": [rows[i] for i in validation],
         "test": [rows[i] for i in test],
     }
+
+
+def _held_out(rows: list[Row], sizes: Sizes) -> tuple[Array, Array, Array]:
+    """(all rows of people with a validation or test row, validation rows, test rows), the same for all seeds.
+
+    People come in random order until the test part is full, then until the validation part is; where that ends within
+    a person, its other rows are in no part.
+    """
+    people = np.unique([row.get("person", i) for i, row in enumerate(rows)], return_inverse=True)[1]
+    rng = np.random.default_rng(0)
+    turn = rng.permutation(int(people.max()) + 1)[people]
+    order = np.lexsort((rng.permutation(len(rows)), turn))  # people one after the other
+    after = np.searchsorted(turn[order], turn[order[sizes.test - 1]], side="right")  # the next person
+    validation = order[after : after + sizes.validation]
+    end = np.searchsorted(turn[order], turn[order[after + sizes.validation - 1]], side="right")
+    return order[:end], validation, order[: sizes.test]
 
 
 def sft(model: Any, rows: list[Row], pad_token_id: int, seed: int, data: Data, quick: bool) -> Any:
@@ -257,25 +279,16 @@ def run(study: Study, one: Run, given: Options, *, part: str) -> dict[str, Any]:
     """Train and score the rows of `part`: `correct` (one number per row), `seconds`, and the study's extras."""
     start = time.perf_counter()
     ready = stage(study.data, one.seed, given)
-    options = dict(study.systems[one.system])
+    options = study.options(one.system, one.setting)
     draws = np.random.default_rng((one.seed, 7)).random(len(ready.train))
-    changed = {**study.settings, study.tune_on[0]: study.tune_on[1]}[one.setting]
+    changed = study.settings[one.setting]
     rows = [changed(row, float(u)) for row, u in zip(ready.train, draws, strict=True)]
-    if (negatives := options.pop("negatives", None)) is not None:
+    if (negatives := options.get("negatives")) is not None:
         rows = [use_rejected(row, range(negatives)) for row in rows]
     rows = [row | {"row": i} for i, row in enumerate(_in_batches(rows, one.seed))]
     model, tokenizer = load_causal_lm(ready.model, attn_implementation=ATTENTION)
     with tempfile.TemporaryDirectory() as folder:
-        args = PreferenceConfig(
-            **shared.trainer_options(folder, quick=given.quick, learning_rate=one.rate, seed=one.seed),
-            per_device_train_batch_size=BATCH,
-            num_train_epochs=1,
-            max_length=MAX_LENGTH,
-            warmup_steps=0.1,
-            lr_scheduler_type="cosine",
-            train_sampling_strategy="sequential",
-            **options,
-        )
+        args = _arguments(study, one, folder, given.quick)
         trainer = PreferenceTrainer(
             model,
             args=args,
@@ -292,12 +305,28 @@ def run(study: Study, one: Run, given: Options, *, part: str) -> dict[str, Any]:
     return {
         "run": one._asdict(),
         "correct": [int(s[0] > s[1:].max()) for s in scores],
+        **({"people": [row["person"] for row in held_out]} if "person" in held_out[0] else {}),
         "chosen logp, change": float(
             np.mean([s[0] - r["ref_chosen_logps"] for s, r in zip(sums, held_out, strict=True)])
         ),
         **study.extra(trainer, rows),
         "seconds": time.perf_counter() - start,
     }
+
+
+def _arguments(study: Study, one: Run, folder: str | Path, quick: bool) -> PreferenceConfig:
+    options = study.options(one.system, one.setting)
+    options.pop("negatives", None)
+    return PreferenceConfig(
+        **shared.trainer_options(folder, quick=quick, learning_rate=one.rate, seed=one.seed),
+        per_device_train_batch_size=BATCH,
+        num_train_epochs=study.epochs,
+        max_length=MAX_LENGTH,
+        warmup_steps=0.1,
+        lr_scheduler_type="cosine",
+        train_sampling_strategy="sequential",
+        **options,
+    )
 
 
 def _in_batches(rows: list[Row], seed: int) -> list[Row]:
@@ -314,26 +343,46 @@ def _scores(rank_by: str, sums: Array, counts: Array, row: Row) -> Array:
     return sums / (counts if rank_by == "mean_logp" else 1)
 
 
-def tune(study: Study, given: Options) -> float:
-    """The learning rate: the baseline's best on the validation rows of the first seed."""
+def tune(study: Study, system: str, setting: str, given: Options) -> float:
+    """The learning rate of a system in a setting: its best on the validation rows."""
     rates = LEARNING_RATES[-1:] if given.quick else LEARNING_RATES
-    setting, _ = study.tune_on
-    found = share(job(study, Run(study.baseline, setting, 0, rate), given, part="validation") for rate in rates)
-    scores = {rate: np.mean(result["correct"]) for rate, result in zip(rates, found, strict=True)}
-    return max(rates, key=lambda rate: scores[rate])
+    tuned = range(1 if given.quick else min(TUNE_SEEDS, study.seeds))
+    found = _results(
+        (job(study, Run(system, setting, seed, rate), given, part="validation") for rate in rates for seed in tuned),
+        given,
+    )
+    scores = np.array([np.mean(result["correct"]) for result in found]).reshape(len(rates), -1).mean(1)
+    return rates[int(np.argmax(scores))]
 
 
-def all_runs(study: Study, rate: float, given: Options) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """(system, setting) -> the results of all seeds on the test rows."""
-    cases = [(system, setting) for setting in study.settings for system in study.systems]
-    runs = [Run(*case, seed, rate) for case in cases for seed in seeds(study, given)]
-    found = share(job(study, one, given, part="test") for one in runs)
-    return {case: [r for one, r in zip(runs, found, strict=True) if one[:2] == case] for case in cases}
+def all_runs(study: Study, given: Options) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """(system, setting) -> the results of all seeds on the test rows; with `--kept`, of those that are there."""
+    found = {}
+    for setting in study.settings:
+        for system in study.systems:
+            with suppress(Missing):
+                rate = tune(study, system, setting, given)
+                runs = [Run(system, setting, seed, rate) for seed in seeds(study, given)]
+                found[system, setting] = _results((job(study, one, given, part="test") for one in runs), given)
+    return found
+
+
+class Missing(Exception):
+    """A run that is not kept, where nothing is to be run."""
+
+
+def _results(jobs: Iterable[Job], given: Options) -> list[dict[str, Any]]:
+    jobs = list(jobs)
+    if given.kept and not all(path.is_file() for path, _ in jobs):
+        raise Missing
+    return share(jobs)
 
 
 def job(study: Study, one: Run, given: Options, *, part: str) -> Job:
     """A run and its file, which lies beside the result: its evidence, row by row."""
-    key = _digest([study.systems[one.system], one, part, *_recipe(study.data, given)])
+    resolved = {k: v for k, v in _arguments(study, one, ".", given.quick).to_dict().items() if k not in _OF_MACHINE}
+    negatives = study.options(one.system, one.setting).get("negatives")
+    key = digest([resolved, negatives, one, part, study.metric, _recipe(study.data, given)])
 
     def make() -> dict[str, Any]:
         result = run(study, one, given, part=part)
@@ -344,47 +393,77 @@ def job(study: Study, one: Run, given: Options, *, part: str) -> Job:
     return given.output / "runs" / study.data.name / f"{key}.json", make
 
 
+# What another machine or folder changes in a trainer's options, and no number
+_OF_MACHINE = {"output_dir", "logging_dir", "run_name", "bf16", "use_cpu", "report_to", "local_rank", "fp16", "tf32"}
+
+
 # --- a script -------------------------------------------------------------------------------------------------------
 
 
 def summarise(
     study: Study, found: Mapping[tuple[str, str], list[dict[str, Any]]]
-) -> tuple[list[dict[str, Any]], dict[str, dict[str, Interval]]]:
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, Estimate]]]:
     """Rows, and the differences of every claim, from (system, setting) -> the results of all seeds."""
     correct = {key: np.array([r["correct"] for r in results], float) for key, results in found.items()}
     rows = []
     for (system, setting), results in found.items():
         name = f"{system}, {setting}" if len(study.settings) > 1 else system
-        rows.append(row(name, study.metric, correct[system, setting]))
-        for extra in sorted(set(results[0]) - {"run", "correct", "seconds", "environment"}):
+        people = _people(results)
+        rows.append(row(name, study.metric, correct[system, setting], people))
+        for extra in sorted(set(results[0]) - {"run", "correct", "people", "seconds", "environment"}):
             rows.append(row(name, extra, np.array([[r[extra]] for r in results])))
     claims = {
         claim: {
-            name: interval(np.mean([correct[better, s] - correct[worse, s] for s in settings], axis=0))
-            for name, (better, worse, settings) in differences.items()
+            f"{setting}: {better} - {worse}": estimate(
+                correct[better, setting] - correct[worse, setting], _people(found[better, setting])
+            )
+            for better, worse, settings in pairs
+            for setting in settings
+            if (better, setting) in found and (worse, setting) in found
         }
-        for claim, differences in study.claims.items()
+        for claim, pairs in study.claims.items()
     }
     return rows, claims
+
+
+def _people(results: Sequence[Mapping[str, Any]]) -> Array | None:
+    """(R,) whose test row each is; None where that is not known."""
+    people = results[0].get("people")
+    return None if people is None else np.array(people)
 
 
 def main(study: Study) -> None:
     given = options_of(" ".join(study.claims))
     disable_progress_bars()
-    rate = tune(study, given)
-    found = all_runs(study, rate, given)
+    found = all_runs(study, given)
     rows, claims = summarise(study, found)
     parts = ", ".join(f"{size} {part}" for part, size in study.data.sizes._asdict().items())
+    steps = study.epochs * study.data.sizes.train // BATCH
     write_result(
         given,
         name=study.name,
         paper=study.paper,
-        data=f"{study.data.words}; rows: {parts}; SmolLM2-135M-Instruct in {shared.DTYPE}, LoRA on all linear layers, "
-        f"one epoch, batches of {BATCH}; learning rate {rate:g}",
+        data=f"{study.data.words}; rows: {parts}; SmolLM2-135M-Instruct in {shared.DTYPE}, LoRA on all linear layers",
         seeds=seeds(study, given),
         rows=rows,
         claims=claims,
         runs=[result for results in found.values() for result in results],
+        budget=[
+            {
+                "system": f"{system}, {setting}",
+                "training": f"{steps} steps of {BATCH} rows ({study.epochs} passes); learning rate "
+                f"{results[0]['run']['rate']:g}",
+                "trainings": len(LEARNING_RATES),
+                "chosen": f"{study.metric} on validation rows, {TUNE_SEEDS} seeds",
+            }
+            for (system, setting), results in found.items()
+        ],
+        not_run=[
+            f"{system}, {setting}"
+            for setting in study.settings
+            for system in study.systems
+            if (system, setting) not in found
+        ],
     )
 
 
@@ -393,8 +472,15 @@ def seeds(study: Study, given: Options) -> range:
 
 
 def _recipe(data: Data, given: Options) -> list[Any]:
-    """What a kept stage or run depends on beside its own options: another recipe, another file."""
-    return [data.name, *data.sizes, data.longest, MAX_LENGTH, data.sft_rate, data.sft_epochs, BATCH, given.quick]
+    """What a kept stage or run depends on beside its own options: another recipe or other rows, another file."""
+    numbers = [*data.sizes, data.longest, MAX_LENGTH, data.sft_rate, data.sft_epochs, BATCH, TUNE_SEEDS, given.quick]
+    return [data.name, *numbers, _fingerprint(data, given.quick)]
+
+
+@cache
+def _fingerprint(data: Data, quick: bool) -> str:
+    rows = data.rows(quick=quick)
+    return table_fingerprint(rows, columns=("prompt", "chosen", "rejected", "person"))
 
 
 def _length(row: Row) -> int:
@@ -408,7 +494,3 @@ def _on_device(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

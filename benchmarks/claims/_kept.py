@@ -49,6 +49,11 @@ def only_one(path: Path, *, wait: bool = True) -> FileLock:
     return FileLock(Path(tempfile.gettempdir()) / f"predilect-claims-{digest}.lock", timeout=-1 if wait else 0)
 
 
+def digest(content: Any) -> str:
+    """A name for what JSON can hold."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def environment() -> Result:
     """Hardware, and versions of what the numbers may depend on."""
     versions = {}

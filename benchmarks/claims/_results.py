@@ -1,8 +1,7 @@
-"""The result file of a study: rows with intervals, and a verdict for every claim.
+"""The result file of a study: rows and differences with intervals, what each side was given, and what was not run.
 
-Intervals: 95 % bootstrap that resamples seeds and rows together, rows jointly for all systems, and the rows of one
-person together. The verdict on a claim follows from the intervals of its differences: `holds` if all lie above 0,
-`does not hold` if one lies below 0, else `undecided`.
+A claim has a difference for every data set, and each difference its own verdict. Verdicts are not in the file: they
+depend on all claims of the ledger (`benchmarks/render.py` corrects for their number), the p-values are.
 """
 
 from __future__ import annotations
@@ -14,63 +13,49 @@ from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from benchmarks.claims._kept import Result, write
+from benchmarks.claims._statistics import Array, Estimate, estimate
 
 RESULTS = Path(__file__).parents[1] / "results" / "claims"
 WORK = Path("runs") / "claims"
-Array = np.ndarray[Any, Any]
-Interval = tuple[float, float, float]
+Differences = Mapping[str, Estimate]
 
 
 class Options(NamedTuple):
+    """What a script was told: see `options_of`."""
+
     quick: bool
     output: Path
     work: Path
+    kept: bool = False
 
 
 def options_of(description: str) -> Options:
-    """Read `--quick`, `--output`, `--work`; a smoke run never writes over the committed results."""
+    """Read `--quick`, `--output`, `--work`, `--kept`; a smoke run never writes over the committed results."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--quick", action="store_true", help="A smoke run on a tiny model; its verdict means nothing.")
+    parser.add_argument("--quick", action="store_true", help="A smoke run on a tiny model; its numbers mean nothing.")
     parser.add_argument("--output", type=Path, help="Folder of the result file; --quick: a temporary one by default.")
     parser.add_argument("--work", type=Path, help=f"Folder of kept models, default {WORK}; --quick: a temporary one.")
+    parser.add_argument(
+        "--kept", action="store_true", help="Run nothing: the result of the runs that are kept, the others not run."
+    )
     given = parser.parse_args()
     if given.quick:
         torch.set_num_threads(1)
     spare = Path(tempfile.mkdtemp()) if given.quick else None
-    return Options(given.quick, given.output or spare or RESULTS, given.work or spare or WORK)
-
-
-def interval(values: Array, groups: Array | None = None, *, draws: int = 2000) -> Interval:
-    """Mean and interval of (seeds, rows), resampling seeds and whole groups of rows; None: each row is a group."""
-    rng = np.random.default_rng(0)
-    groups = np.arange(values.shape[1]) if groups is None else groups
-    _, place = np.unique(groups, return_inverse=True)
-    count = int(place.max()) + 1
-    sums = np.stack([np.bincount(place, weights=row, minlength=count) for row in values])
-    sizes = np.bincount(place, minlength=count)
-    means = []
-    for _ in range(draws):
-        seeds, drawn = rng.integers(len(values), size=len(values)), rng.integers(count, size=count)
-        means.append(sums[seeds][:, drawn].sum() / (len(values) * sizes[drawn].sum()))
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(values.mean()), float(low), float(high)
+    return Options(given.quick, given.output or spare or RESULTS, given.work or spare or WORK, given.kept)
 
 
 def row(system: str, metric: str, values: Array, groups: Array | None = None) -> dict[str, Any]:
     """Mean and interval of a system, and its mean for each seed."""
-    mean, low, high = interval(values, groups)
+    found = estimate(values, groups)
     per_seed = [round(float(v), 4) for v in values.mean(1)]
-    return {"system": system, "metric": metric, "mean": mean, "low": low, "high": high, "per_seed": per_seed}
+    return {"system": system, "metric": metric, **_ends(found), "per_seed": per_seed}
 
 
-def verdict(differences: Iterable[Interval]) -> str:
-    found = list(differences)
-    if all(low > 0 for _, low, _ in found):
-        return "holds"
-    return "does not hold" if any(high < 0 for _, _, high in found) else "undecided"
+def _ends(found: Estimate) -> dict[str, float | None]:
+    return {name: getattr(found, name) for name in ("mean", "low", "high")}
 
 
 def write_result(
@@ -81,8 +66,11 @@ def write_result(
     data: str,
     seeds: Sequence[int],
     rows: list[dict[str, Any]],
-    claims: Mapping[str, Mapping[str, Interval]],
+    claims: Mapping[str, Differences],
     runs: Iterable[Result],
+    budget: Sequence[Mapping[str, Any]],
+    groups: Sequence[Mapping[str, Any]] = (),
+    not_run: Sequence[str] = (),
     script: str | None = None,
 ) -> None:
     """Write `<name>.json`.
@@ -94,15 +82,18 @@ def write_result(
         data: data and models in words.
         seeds: of the runs.
         rows: see `row`.
-        claims: in words -> its differences.
+        claims: in words -> its differences, one for each data set; none where it was not run.
         runs: the kept runs, for where they were made.
+        budget: what each system was given: `system`, `training` (steps and rows, in words), `trainings` (how many with
+            the first seed), `chosen` (by what one of them was chosen).
+        groups: rows of a table by kind of row: `data`, `by`, `group`, `rows`, and what `row` gives.
+        not_run: what is missing.
         script: its name.
     """
     told = [
         {
             "claim": claim,
-            "verdict": verdict(differences.values()),
-            "differences": {difference: list(found) for difference, found in differences.items()},
+            "differences": [{"name": difference, **found._asdict()} for difference, found in differences.items()],
         }
         for claim, differences in claims.items()
     ]
@@ -116,10 +107,15 @@ def write_result(
         "environments": list(made.values()),
         "data": data,
         "seeds": list(seeds),
+        "budget": list(budget),
         "rows": rows,
+        "groups": list(groups),
+        "not_run": list(not_run),
     }
     path = given.output / f"{name}.json"
     write(path, result, indent=2)
     for claim in told:
-        print(f"{claim['verdict']}: {claim['claim']} {claim['differences']}")
+        print(f"{claim['claim']} {claim['differences']}")
+    for missing in not_run:
+        print(f"not run: {missing}")
     print(f"written to {path}")

@@ -1,6 +1,6 @@
 """beta-DPO on mixtures of pairs of different quality.
 
-    python -m benchmarks.claims.pref_losses_beta_dpo_mixture [--quick] [--output FOLDER] [--work FOLDER]
+    python -m benchmarks.claims.pref_losses_beta_dpo_mixture [--quick] [--kept] [--output FOLDER] [--work FOLDER]
 
 Easy pairs: the rejected answer is one to another prompt (large gap). Noisy pairs: flipped.
 """
@@ -24,14 +24,11 @@ STUDY = Study(
         "DPO": {},
         "beta-DPO": {"beta_alpha": 0.6, "keep": 0.8},
     },
-    baseline="DPO",
     settings={"no flips": flips(0.0), "40 % easy": easy, "40 % flipped": flips(0.4)},
-    tune_on=("20 % flipped", flips(0.2)),
     claims={
-        f"With {setting} pairs in training beta-DPO is more accurate on clean test pairs than DPO.": {
-            f"beta-DPO - DPO, {setting}": ("beta-DPO", "DPO", [setting])
-        }
-        for setting in ("40 % easy", "40 % flipped")
+        "With easy or flipped pairs in training beta-DPO is more accurate on clean test pairs than DPO.": [
+            ("beta-DPO", "DPO", ["40 % easy", "40 % flipped"])
+        ]
     },
 )
 
