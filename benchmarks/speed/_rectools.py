@@ -29,10 +29,10 @@ CLOCK = {"start": 0.0, "seconds": 0.0}  # the trainer, and a callback with it, i
 
 class Clock(Callback):  # type: ignore[misc]  # Any to mypy
     def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
-        CLOCK["start"] = time.perf_counter()
+        CLOCK["start"] = time.process_time()
 
     def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
-        CLOCK["seconds"] = time.perf_counter() - CLOCK["start"]
+        CLOCK["seconds"] = time.process_time() - CLOCK["start"]
 
 
 def make_trainer() -> Trainer:

@@ -10,8 +10,9 @@ Ours is `SASRecRecommender` with its defaults but for what `OURS` says, in three
 "before", single rows with the logits of a batch at once. RecTools' `SASRecModel` has the same width, blocks, heads,
 history, loss and dropout, with its own learning rate and batch (128 people), and learns the last 50 items of each
 person; the number of its epochs is chosen on the validation rows (it ends after `PATIENCE` epochs without a better
-one). It gets an environment of its own. Every side is a process; they train one epoch each in turns. Time to a
-quality: training seconds, without validation, until validation ndcg@10 reaches RecTools' best.
+one). It gets an environment of its own. Every side is a process with one thread; they train one epoch each in turns.
+Seconds are those of the processor, so that what else the machine does counts for neither side. Time to a quality:
+training seconds, without validation, until validation ndcg@10 reaches RecTools' best.
 
 Single rows are measured on a draw of the rows, and their epoch is scaled up to all.
 

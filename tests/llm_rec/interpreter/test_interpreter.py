@@ -538,16 +538,18 @@ def test_titles_with_characters_of_a_regex_are_counted(
 def test_reads_the_items_that_a_diffusion_model_imagines(options: dict[str, Any], letter_splits: Any) -> None:
     """DreamRec generates the letter that follows; the reader, which saw items only, often names it."""
     diffusion = pytest.importorskip("seqrec_diffusion", reason="the oracle items are those of seqrec-diffusion")
-    small = {"hidden_size": 16, "timesteps": 50, "schedule": "exp", "guidance": 0.0, "draws": 20, "dropout": 0.0}
+    small = {"hidden_size": 32, "timesteps": 50, "schedule": "exp", "guidance": 0.0, "draws": 20, "dropout": 0.0}
     dreamrec = diffusion.DreamRec(**small, encoder="sasrec", max_epochs=80, batch_size=32, learning_rate=0.01)
     vectors = dreamrec.fit(letter_splits).model.item_vectors.detach().cpu()
-    table = torch.cat((torch.zeros(1, 16), vectors))
+    table = torch.cat((torch.zeros(1, 32), vectors))
     settings = {"batch_size": 16, "steps": 150, "learning_rate": 2e-2, "tasks": ("item",), "num_tokens": 8}
     reader = RecInterpreter(**{**options, **settings}).fit(letter_splits, backbone=table)
-    histories = torch.tensor([[i - 4, i - 3, i - 2, i - 1, i] for i in range(5, 17)])
+    last = [i for i in range(5, 17) for _ in range(3)]  # three lengths of history each
+    histories = torch.tensor([[i - 4, i - 3, i - 2, i - 1, i] for i in last])
+    histories[1::3, 0] = histories[2::3, :2] = 0
     oracles = dreamrec.oracle_embeddings(histories).cpu()
     assert not any((oracle == vectors).all(1).any() for oracle in oracles)
     named = [reader.titles.read(text).items for text in reader.describe(oracles, task="item")]
-    assert np.mean([items == [i + 1] for items, i in zip(named, range(5, 17), strict=True)]) > 0.4  # chance: 0.05
+    assert np.mean([items == [i + 1] for items, i in zip(named, last, strict=True)]) > 0.4  # chance: 0.05
     mixed_up = [reader.titles.read(text).items for text in reader.describe(oracles.flip(0), task="item")]
-    assert np.mean([items == [i + 1] for items, i in zip(mixed_up, range(5, 17), strict=True)]) < 0.2
+    assert np.mean([items == [i + 1] for items, i in zip(mixed_up, last, strict=True)]) < 0.2

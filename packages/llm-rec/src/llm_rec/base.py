@@ -28,7 +28,6 @@ from predilect.training import (
     AnswerTrainer,
     answer_arguments,
     arithmetic,
-    compute_dtype,
     default_device,
     run_stage,
     stage_options,
@@ -183,7 +182,7 @@ class PromptedRecommender(Recommender[PromptedT]):
         if not steps:
             return
         rows = in_batches(self._rows(splits, steps), self.config.batch_size, self.config.seed)
-        options = self._stage_options(folder / SFT, steps, self.config.learning_rate)
+        options = stage_options(self.config, folder / SFT, steps=steps)
         run_stage(self._answer_trainer(rows, options), self.callbacks)
 
     def _steps(self, splits: SequenceSplits, stage: str) -> int:
@@ -211,22 +210,6 @@ class PromptedRecommender(Recommender[PromptedT]):
         )
         self._read = before._replace(rows=before.rows + count)
         return list(encoded_rows(self.prompter, self._answers, examples, seed=self.config.seed, **options))
-
-    def _stage_options(self, folder: Path, steps: int, learning_rate: float) -> dict[str, Any]:
-        config = self.config
-        return stage_options(
-            folder,
-            steps=steps,
-            learning_rate=learning_rate,
-            bf16=compute_dtype(config.dtype) == torch.bfloat16,
-            **{
-                name: getattr(config, name)
-                for name in (
-                    "batch_size", "gradient_accumulation", "weight_decay", "save_steps", "gradient_checkpointing",
-                    "seed",
-                )
-            },
-        )  # fmt: skip
 
     @torch.inference_mode()
     def generate(

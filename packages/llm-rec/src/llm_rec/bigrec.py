@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from llm_rec.base import PromptedRecommender
-from llm_rec.config import RANKING, TRAINING, PromptedConfig
+from llm_rec.config import RANKING, PromptedConfig
 from llm_rec.grounding import Grounding, choose_gamma, inject
-from llm_rec.language_model import base_model, load_language_model, save_language_model, with_lora
 from predilect.configuration import option
 from predilect.data.splits import SequenceSplits
 from predilect.modeling.causal_lm import cache_folder
 from predilect.recommender import RecommenderConfig
+from predilect.training.language_model import base_model, load_language_model, save_language_model, with_lora
+from predilect.training.options import TRAINING
 
 
 @dataclass

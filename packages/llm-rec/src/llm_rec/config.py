@@ -6,41 +6,19 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from predilect.configuration import option
+from predilect.configuration import at_least, option
 from predilect.recommender import RecommenderConfig
+from predilect.training.options import PROMPT, TRAINING, AnswerOptions, TuningOptions, positive
 
-MODEL, PROMPT, TRAINING, RANKING = "Language model", "Prompts", "Training", "Ranking"
+RANKING = "Ranking"
 
 
 @dataclass
-class PromptedConfig(RecommenderConfig):
+class PromptedConfig(TuningOptions, AnswerOptions, RecommenderConfig):
     """Language model, prompts, supervised fine-tuning and ranking.
 
     Defaults are for SmolLM2-135M on a laptop's CPU; the papers' own settings are presets of `predilect llm-rec train`.
     """
-
-    model: str = option("Language model: a folder, a hub id, or smollm2-135m.", panel=MODEL, default="smollm2-135m")
-    dtype: Literal["auto", "float32", "bfloat16"] = option(
-        "Number format of the base weights and of arithmetic; auto: bfloat16 where the processor has it, or float32.",
-        panel=MODEL,
-        default="auto",
-    )
-    load_in_4bit: bool = option(
-        "Quantise the base model (nf4; needs a GPU and bitsandbytes).", panel=MODEL, default=False
-    )
-    tuning: Literal["lora", "full"] = option(
-        "Train small added matrices (lora), or all weights (full).", panel=MODEL, default="lora"
-    )
-    lora_rank: int = option(
-        "Rank of LoRA's matrices on the linear layers: higher adapts more and costs more.", panel=MODEL, default=8
-    )
-    lora_alpha: int = option("LoRA's update is multiplied by lora_alpha / lora_rank.", panel=MODEL, default=32)
-    lora_layers: int | None = option(
-        "LoRA adapts this many of the last blocks; none: all. No gradient is computed below them.",
-        panel=MODEL,
-        default=None,
-    )
-    lora_dropout: float = option("Dropout before LoRA's first matrix, in [0, 1).", panel=MODEL, default=0.0)
 
     domain: Literal["movie", "music", "game", "book"] = option(
         "What the prompts call the items.", panel=PROMPT, default="movie"
@@ -58,24 +36,6 @@ class PromptedConfig(RecommenderConfig):
     sft_epochs: float | None = option(
         "Passes over the training rows, in place of sft_steps.", panel=TRAINING, default=None
     )
-    batch_size: int = option("Rows per optimizer step.", panel=TRAINING, default=8)
-    gradient_accumulation: int = option(
-        "Parts in which a batch is computed, one after the other: more need less memory.", panel=TRAINING, default=1
-    )
-    learning_rate: float = option(
-        "Peak of AdamW's step size; it grows over the first twentieth of the steps and falls along a cosine.",
-        panel=TRAINING,
-        default=5e-4,
-    )
-    weight_decay: float = option(
-        "AdamW's weight decay, which pulls weights to 0; 0: none.", panel=TRAINING, default=0.0
-    )
-    gradient_checkpointing: bool = option(
-        "Compute activations again in the backward pass: less memory, more time.",
-        panel=TRAINING,
-        default=False,
-    )
-    save_steps: int = option("Steps between checkpoints, from which a killed fit goes on.", panel=TRAINING, default=50)
 
     retriever: str = option(
         "Recommender that is fitted first and gives the method candidates, scores to add, or item embeddings.",
@@ -88,34 +48,12 @@ class PromptedConfig(RecommenderConfig):
     test_rows: int | None = option(
         "In a leaderboard, rank this many test rows, drawn at random; none: all.", panel=RANKING, default=400
     )
-    max_tokens: int = option(
-        "Token positions computed at once in ranking: lower needs less memory.", panel=RANKING, default=8192
-    )
 
     def __post_init__(self) -> None:
-        at_least(
-            self,
-            lora_rank=1,
-            lora_alpha=1,
-            max_length=16,
-            sft_steps=0,
-            batch_size=1,
-            gradient_accumulation=1,
-            save_steps=1,
-            max_tokens=1,
-        )
-        if self.lora_layers is not None:
-            at_least(self, lora_layers=1)
-        if self.test_rows is not None:
-            at_least(self, test_rows=2)
-        if self.sft_epochs is not None and not self.sft_epochs > 0:
-            raise ValueError(f"sft_epochs must be positive, or none (got {self.sft_epochs})")
-        if not 0 <= self.lora_dropout < 1:
-            raise ValueError(f"lora_dropout must be in [0, 1) (got {self.lora_dropout})")
-        if not 0 < self.learning_rate < float("inf"):
-            raise ValueError(f"learning_rate must be a positive number (got {self.learning_rate})")
-        if self.load_in_4bit and self.tuning == "full":
-            raise ValueError("a quantised base cannot be trained in full: use tuning='lora', or load_in_4bit=False")
+        self.check_language_model()
+        self.check_training()
+        at_least(self, max_length=16, sft_steps=0, test_rows=2)
+        positive(self, "sft_epochs")
 
     def quick(self) -> Self:
         """The same with a few steps: enough to see that all works."""
@@ -154,9 +92,7 @@ class CandidateConfig(PromptedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.num_candidates is not None:
-            at_least(self, num_candidates=2)
-        at_least(self, shortlist=2, inject_rows=2, candidate_orders=1)
+        at_least(self, num_candidates=2, shortlist=2, inject_rows=2, candidate_orders=1)
 
     def quick(self) -> Self:
         return dataclasses.replace(super().quick(), inject_rows=8)
@@ -199,12 +135,7 @@ class LanguageRecommenderConfig(CandidateConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(self, num_beams=1, preference_steps=0, num_negatives=1)
-        if self.preference_epochs is not None and not self.preference_epochs > 0:
-            raise ValueError(f"preference_epochs must be positive, or none (got {self.preference_epochs})")
-        if not 0 < self.preference_learning_rate < float("inf"):
-            raise ValueError(
-                f"preference_learning_rate must be a positive number (got {self.preference_learning_rate})"
-            )
+        positive(self, "preference_epochs", "preference_learning_rate")
         if self.num_candidates is not None and self.num_negatives >= self.num_candidates:
             raise ValueError(
                 f"num_negatives must be below num_candidates, from which they are drawn (got {self.num_negatives} and "
@@ -219,10 +150,3 @@ class LanguageRecommenderConfig(CandidateConfig):
     def quick(self) -> Self:
         some = self.preference_steps or self.preference_epochs
         return dataclasses.replace(super().quick(), preference_steps=2 if some else 0, preference_epochs=None)
-
-
-def at_least(config: Any, **lowest: int) -> None:
-    """Raise ValueError where a named field of the config is below the given number."""
-    for name, least in lowest.items():
-        if getattr(config, name) < least:
-            raise ValueError(f"{name} must be at least {least} (got {getattr(config, name)})")

@@ -16,14 +16,14 @@ from typing_extensions import TypeVar
 from llm_rec.base import PARTS, TrainingRows
 from llm_rec.candidates import CandidateRecommender
 from llm_rec.config import LanguageRecommenderConfig
-from llm_rec.language_model import base_model, load_language_model, save_language_model, with_lora
 from llm_rec.rows import in_batches
 from predilect.configuration import new_defaults
 from predilect.modeling.answer_scores import score_catalogue
 from predilect.modeling.generation import generate_titles
 from predilect.recommender import RecommenderConfig
 from predilect.tokenization import TitleTrie
-from predilect.training import arithmetic, default_device, quiet, run_stage, without_progress_bars
+from predilect.training import arithmetic, default_device, quiet, run_stage, stage_options, without_progress_bars
+from predilect.training.language_model import base_model, load_language_model, save_language_model, with_lora
 from pref_losses import PreferenceConfig, PreferenceTrainer
 
 PREFERENCE = "preference"
@@ -93,7 +93,9 @@ class LanguageRecommender(CandidateRecommender[LanguageT]):
         rows = in_batches(rows, config.batch_size, config.seed)
         names = {"prompt_ids": "prompt_ids", "answer_ids": "chosen_ids", "rejected_ids": "rejected_ids"}
         data = Dataset.from_list([{new: row[old] for old, new in names.items()} for row in rows])
-        options = self._stage_options(folder / PREFERENCE, steps, config.preference_learning_rate)
+        options = stage_options(
+            config, folder / PREFERENCE, steps=steps, learning_rate=config.preference_learning_rate
+        )
         options["gradient_checkpointing"] = options.pop("activation_checkpointing")
         with quiet(), without_progress_bars():
             trainer = PreferenceTrainer(

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from llm_rec.candidates import CandidateRecommender
-from llm_rec.config import MODEL, TRAINING, CandidateConfig
-from llm_rec.language_model import base_model, with_lora
+from llm_rec.config import CandidateConfig
 from predilect.configuration import option
 from predilect.modeling import SoftTokenCausalLM
 from predilect.recommender import RecommenderConfig
@@ -22,6 +21,8 @@ from predilect.recommenders import SequentialRecommender
 from predilect.runs import weights_fingerprint
 from predilect.tokenization import SoftTokens
 from predilect.training import AnswerCollator, AnswerRows, AnswerTrainer, answer_arguments, compute_dtype, quiet
+from predilect.training.language_model import base_model, with_lora
+from predilect.training.options import MODEL, TRAINING
 
 ITEM = "item"
 TEXT_ONLY = "<|no_item|>"  # stands where a hybrid prompt has the item's vector

@@ -150,6 +150,14 @@ def convert(annotation: Any, value: Any, where: str) -> Any:
     return _convert_scalar(kind, value, where)
 
 
+def at_least(config: Any, **lowest: int) -> None:
+    """Raise ValueError where a named field of the config is below the given number; None is none."""
+    for name, least in lowest.items():
+        value = getattr(config, name)
+        if value is not None and value < least:
+            raise ValueError(f"{name} must be at least {least} (got {value})")
+
+
 def _convert_scalar(kind: Any, value: Any, where: str) -> Any:
     if kind is Any:
         return value

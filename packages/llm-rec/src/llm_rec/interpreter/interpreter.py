@@ -20,7 +20,7 @@ from llm_rec.interpreter.vectors import Backbone, Scale, VectorSource, load_scal
 from llm_rec.rows import in_batches
 from predilect.data.splits import SequenceSplits
 from predilect.method import CatalogueMethod
-from predilect.modeling import SoftTokenCausalLM, load_causal_lm
+from predilect.modeling import SoftTokenCausalLM
 from predilect.modeling.generation import generate_text
 from predilect.recommender import Recommender, recommender_class
 from predilect.recommenders import SequentialRecommender
@@ -32,11 +32,10 @@ from predilect.training import (
     AnswerTrainer,
     answer_arguments,
     arithmetic,
-    compute_dtype,
-    default_device,
     run_stage,
     stage_options,
 )
+from predilect.training.language_model import base_model
 
 ADAPTER = "adapter"
 _PARTS, _SCALES = "interpreter.json", "scales.safetensors"
@@ -195,15 +194,9 @@ class RecInterpreter(CatalogueMethod[RecInterpreterConfig]):
     def _spaces(self) -> list[str]:
         return sorted({TASKS[name].space for name in self.config.tasks})
 
-    def _language_model(self) -> tuple[Any, Any]:
-        config = self.config
-        dtype = compute_dtype(config.dtype)
-        lm, tokenizer = load_causal_lm(config.model, dtype=dtype, load_in_4bit=config.load_in_4bit)
-        return (lm if config.load_in_4bit else lm.to(default_device())), tokenizer
-
     def _new_model(self) -> Any:
         config = self.config
-        lm, tokenizer = self._language_model()
+        lm, tokenizer = base_model(self.config)
         return SoftTokenCausalLM(
             lm,
             tokenizer,
@@ -237,18 +230,7 @@ class RecInterpreter(CatalogueMethod[RecInterpreterConfig]):
         """
         config = self.config
         rows = in_batches(self._training_rows(stream), config.batch_size, config.seed)
-        options = stage_options(
-            folder,
-            steps=config.steps,
-            bf16=compute_dtype(config.dtype) == torch.bfloat16,
-            **{
-                name: getattr(config, name)
-                for name in (
-                    "batch_size", "gradient_accumulation", "learning_rate", "weight_decay", "save_steps",
-                    "gradient_checkpointing", "seed",
-                )
-            },
-        )  # fmt: skip
+        options = stage_options(config, folder, steps=config.steps)
         trainer = AnswerTrainer(
             self._model,
             answer_arguments(**options),
@@ -418,5 +400,5 @@ class RecInterpreter(CatalogueMethod[RecInterpreterConfig]):
             raise ValueError(f"the backbone in {folder} is not the one whose vectors this adapter was trained on")
         self._scales = load_scales(folder / _SCALES, width=self.source.width)
         self._recovery_tokens, self.dropped = parts["recovery_tokens"], parts["dropped"]
-        model = SoftTokenCausalLM.from_pretrained(folder / "model", base=self._language_model()[0])
+        model = SoftTokenCausalLM.from_pretrained(folder / "model", base=base_model(self.config)[0])
         self._prepare(model, {name: PromptSet.load(path) for name, path in prompt_files.items()})

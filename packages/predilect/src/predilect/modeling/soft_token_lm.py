@@ -13,13 +13,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from predilect.modeling.base_model import model_shape, same_weights, tokenizer_fingerprint, weight_sample
+from predilect.modeling.base_model import (
+    describe_base,
+    read_base,
+    require_same_base,
+    require_same_tokenizer,
+    write_base,
+)
 from predilect.modeling.causal_lm import load_causal_lm
 from predilect.tokenization.soft_tokens import SoftTokens
 
 VectorInput = Tensor | Sequence[Tensor]
 
-_CONFIG, _WEIGHTS, _BASE, _ADAPTER = "config.json", "model.safetensors", "base.json", "adapter"
+_CONFIG, _WEIGHTS, _ADAPTER = "config.json", "model.safetensors", "adapter"
 _IGNORE = -100
 
 
@@ -34,8 +40,7 @@ class SoftTokenConfig(PreTrainedConfig):
         added_tokens: further tokens of the prompt with an embedding of their own.
         tuning: "frozen" language model, "adapter" (PEFT), or "full".
         seed: of the projectors' start.
-        base: name, shape and config of the language model.
-        tokenizer_fingerprint: SHA-256 of the vocabulary and the special tokens.
+        base: config of the language model.
         adapter_name: PEFT's name of the adapter.
     """
 
@@ -49,7 +54,6 @@ class SoftTokenConfig(PreTrainedConfig):
     tuning: str = "frozen"
     seed: int = 0
     base: dict[str, Any] = field(default_factory=dict)
-    tokenizer_fingerprint: str = ""
     adapter_name: str = ""
 
 
@@ -123,8 +127,7 @@ class SoftTokenCausalLM(PreTrainedModel):
                 added_tokens=list(added_tokens),
                 tuning=tuning,
                 seed=seed,
-                base={"name": base.config._name_or_path, "shape": model_shape(base), "config": base.config.to_dict()},
-                tokenizer_fingerprint=tokenizer_fingerprint(tokenizer),
+                base=base.config.to_dict(),
                 adapter_name=lm.active_adapter if tuning == "adapter" else "",
             )
         )
@@ -268,8 +271,7 @@ class SoftTokenCausalLM(PreTrainedModel):
         """Write one folder that `from_pretrained` restores exactly.
 
         It holds config.json, the tokenizer, model.safetensors (projectors, added embeddings, and the adapter or, after
-        full tuning, the language model), adapter/ (PEFT's config) and base.json (name of the language model and a
-        sample of its weights; not after full tuning).
+        full tuning, the language model), adapter/ (PEFT's config) and base.json (`predilect.modeling.base_model`).
         """
         if not is_main_process:
             return
@@ -281,9 +283,7 @@ class SoftTokenCausalLM(PreTrainedModel):
         )
         self.config.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        if self.config.tuning != "full":
-            sample = {"name": self.config.base["name"], "weights": weight_sample(self.get_base_model())}
-            (folder / _BASE).write_text(json.dumps(sample))
+        write_base(folder, describe_base(self.lm, self.tokenizer))
         if self.config.tuning == "adapter":
             self.lm.peft_config[self.config.adapter_name].save_pretrained(folder / _ADAPTER)
 
@@ -314,11 +314,12 @@ class SoftTokenCausalLM(PreTrainedModel):
         folder = Path(folder)
         config = _read_config(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        if tokenizer_fingerprint(tokenizer) != config.tokenizer_fingerprint:
-            raise ValueError(
-                f"the tokenizer in {folder} is not the one this model was saved with: its vocabulary differs"
-            )
-        lm = _load_lm(folder, config, base, {"dtype": dtype, "attn_implementation": attn_implementation})
+        about = read_base(folder)
+        require_same_tokenizer(tokenizer, about, folder)
+        how = {"dtype": dtype, "attn_implementation": attn_implementation}
+        lm = _load_full(config, base, how) if config.tuning == "full" else _load_base(folder, about, base, how)
+        if config.tuning == "adapter":
+            lm = _with_adapter(lm, folder, config)
         model = cls(
             lm,
             tokenizer,
@@ -422,30 +423,26 @@ def _read_config(folder: Path) -> SoftTokenConfig:
     return config
 
 
-def _load_lm(folder: Path, config: SoftTokenConfig, base: Any, options: dict[str, Any]) -> Any:
+def _load_full(config: SoftTokenConfig, base: Any, options: dict[str, Any]) -> Any:
+    """The language model that the folder's weights are to be loaded into."""
     from transformers import AutoModelForCausalLM
 
-    if config.tuning == "full":
-        if base is not None:
-            raise ValueError("the folder holds a fully tuned language model: leave base out")
-        inner = AutoConfig.for_model(**config.base["config"])
-        options = {"dtype": inner.dtype, **{k: v for k, v in options.items() if v is not None}}
-        return AutoModelForCausalLM.from_config(inner, **options)
-    if not (folder / _BASE).is_file():
-        raise FileNotFoundError(f"{folder} has no {_BASE}, which names the language model and samples its weights")
+    if base is not None:
+        raise ValueError("the folder holds a fully tuned language model: leave base out")
+    inner = AutoConfig.for_model(**config.base)
+    options = {"dtype": inner.dtype, **{k: v for k, v in options.items() if v is not None}}
+    return AutoModelForCausalLM.from_config(inner, **options)
+
+
+def _load_base(folder: Path, about: Mapping[str, Any], base: Any, options: dict[str, Any]) -> Any:
     lm = base
     if base is None or isinstance(base, str | Path):
-        name = base or config.base["name"]
+        name = base or about["name"]
         if not name:
             raise ValueError(f"{folder} names no base model (it was built in memory): pass base=")
         lm = load_causal_lm(name, **options)[0]
-    if (shape := model_shape(lm)) != config.base["shape"]:
-        raise ValueError(f"the base model has another shape: saved with {config.base['shape']}, now {shape}")
-    if not same_weights(weight_sample(lm), json.loads((folder / _BASE).read_text())["weights"]):
-        raise ValueError(
-            f"the base model has the shape but not the weights of {config.base['name']!r}, saved in {folder}"
-        )
-    return _with_adapter(lm, folder, config) if config.tuning == "adapter" else lm
+    require_same_base(lm, about, folder)
+    return lm
 
 
 def _with_adapter(lm: Any, folder: Path, config: SoftTokenConfig) -> Any:

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from predilect.training import default_device
 from pref_losses.align.measures import with_interval
-from pref_losses.align.models import default_device, load_model, on_device
+from pref_losses.align.models import load_model, on_device
 
 Prompt = str | list[dict[str, Any]]
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from predilect.modeling import load_causal_lm
+from predilect.modeling.base_model import BASE_FILE, read_base, require_same_base
 from predilect.modeling.causal_lm import load_tokenizer
+from predilect.training import default_device
 
 if TYPE_CHECKING:
     from pref_losses.align.options import LanguageModelConfig
@@ -41,11 +43,6 @@ def tokenizer_for_training(options: LanguageModelConfig) -> Any:
     return load_tokenizer(_parts(options.model_name_or_path)[0], revision=options.model_revision)
 
 
-def default_device() -> torch.device:
-    """The accelerator in use, or the CPU."""
-    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-
-
 def on_device(model: Any, device: torch.device) -> Any:
     """The model, moved; a quantised one is where it belongs already."""
     return model if getattr(model, "is_quantized", False) else model.to(device)
@@ -65,8 +62,11 @@ def _parts(name: str) -> tuple[str, str | None]:
 
 
 def _adapted(model: Any, folder: str, *, trainable: bool) -> Any:
+    """The model with the adapter in `folder`, which may say what base it was trained on (`base.json`)."""
     from peft import PeftModel
 
+    if (Path(folder) / BASE_FILE).is_file():
+        require_same_base(model, read_base(Path(folder)), Path(folder))
     return PeftModel.from_pretrained(model, folder, is_trainable=trainable)
 
 

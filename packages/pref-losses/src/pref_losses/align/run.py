@@ -13,6 +13,7 @@ from accelerate import PartialState
 from datasets import Dataset
 
 import pref_losses.trainer as trainers
+from predilect.modeling.base_model import describe_base, write_base
 from predilect.runs import OutputFolder, read_json, write_json
 from predilect.training import newest_checkpoint
 from pref_losses.align.console import print_metrics, show_headlines, silence_libraries
@@ -148,6 +149,7 @@ def train_method(
     """
     folder = Path(training.output_dir)
     network, tokenizer = load_for_training(task.start, model)
+    about = describe_base(network, tokenizer)
     rows = None if task.test is None else prepare_test(task.test, tokenizer, training)
     if rows is not None and before is None and PartialState().num_processes == 1:
         before = score_rows(
@@ -183,6 +185,8 @@ def train_method(
     weights.write(folder)
     trainer.save_state()
     trainer.save_model()
+    if trainer.is_world_process_zero() and (folder / "adapter_config.json").is_file():
+        write_base(folder, about)
     if options.flip_rate:
         metrics["flipped_auc"] = flipped_auc(weights.values, task.train["flipped"])
     if rows is not None and before is not None:

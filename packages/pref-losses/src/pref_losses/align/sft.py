@@ -8,6 +8,7 @@ from typing import Any
 from datasets import Dataset
 from trl import SFTConfig, get_peft_config
 
+from predilect.modeling.base_model import describe_base, write_base
 from predilect.runs import write_json
 from predilect.training import newest_checkpoint
 from pref_losses import _trl
@@ -33,6 +34,7 @@ def fine_tune(
         return
     assert model.model_name_or_path is not None
     network, tokenizer = load_for_training(model.model_name_or_path, model)
+    about = describe_base(network, tokenizer)
     config = SFTConfig(
         str(folder),
         num_train_epochs=options.sft_epochs or 1,
@@ -52,6 +54,8 @@ def fine_tune(
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     trainer.save_model()
     if trainer.is_world_process_zero():
+        if (folder / "adapter_config.json").is_file():
+            write_base(folder, about)
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         write_json(done, {"steps": trainer.state.global_step, "rows": len(rows), "losses": losses})
     trainer.accelerator.wait_for_everyone()

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from llm_rec.config import PromptedConfig
 from predilect.modeling import load_causal_lm
-from predilect.modeling.base_model import model_shape, same_weights, tokenizer_fingerprint, weight_sample
-from predilect.training import compute_dtype, default_device, quiet
+from predilect.modeling.base_model import (
+    describe_base,
+    read_base,
+    require_same_base,
+    require_same_tokenizer,
+    write_base,
+)
+from predilect.training.devices import compute_dtype, default_device
+from predilect.training.options import LanguageModelOptions, TuningOptions
+from predilect.training.silence import quiet
 
-_BASE = "base.json"
 
-
-def base_model(config: PromptedConfig) -> tuple[Any, Any]:
-    """The language model before any tuning, and its tokenizer; full tuning keeps float32 weights.
+def base_model(config: LanguageModelOptions) -> tuple[Any, Any]:
+    """The language model before any tuning, on the device, and its tokenizer; full tuning keeps float32 weights.
 
     bfloat16 weights lose the small updates of full tuning; under LoRA the base never changes.
     """
-    dtype = torch.float32 if config.tuning == "full" else compute_dtype(config.dtype)
+    dtype = torch.float32 if getattr(config, "tuning", None) == "full" else compute_dtype(config.dtype)
     with quiet():
         model, tokenizer = load_causal_lm(config.model, dtype=dtype, load_in_4bit=config.load_in_4bit)
     return (model if config.load_in_4bit else model.to(default_device())), tokenizer
 
 
-def with_lora(model: Any, config: PromptedConfig) -> Any:
+def with_lora(model: Any, config: TuningOptions) -> Any:
     """The model with a new LoRA adapter on the linear layers of its last `lora_layers` blocks, or of all; for full
     tuning the model itself.
 
@@ -63,21 +67,13 @@ def _last_linear(model: Any, count: int) -> list[str]:
 def save_language_model(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write the adapter (or, after full tuning, the model), the tokenizer, and what the base model is."""
     folder.mkdir(parents=True, exist_ok=True)
-    adapted = hasattr(model, "peft_config")
-    base = model.get_base_model() if adapted else model
-    about = {
-        "name": base.config._name_or_path,
-        "shape": model_shape(base),
-        "weights": weight_sample(base) if adapted else {},
-        "tokenizer": tokenizer_fingerprint(tokenizer),
-    }
     with quiet():
-        model.save_pretrained(folder, **({"save_embedding_layers": False} if adapted else {}))
+        model.save_pretrained(folder, **({"save_embedding_layers": False} if hasattr(model, "peft_config") else {}))
     tokenizer.save_pretrained(folder)
-    (folder / _BASE).write_text(json.dumps(about))
+    write_base(folder, describe_base(model, tokenizer))
 
 
-def load_language_model(folder: Path, config: PromptedConfig, *, trainable: bool = False) -> tuple[Any, Any]:
+def load_language_model(folder: Path, config: TuningOptions, *, trainable: bool = False) -> tuple[Any, Any]:
     """Read what `save_language_model` wrote.
 
     Args:
@@ -92,22 +88,17 @@ def load_language_model(folder: Path, config: PromptedConfig, *, trainable: bool
     from transformers import AutoTokenizer
 
     weights = "adapter_model.safetensors" if config.tuning == "lora" else "model.safetensors"
-    for name in (_BASE, weights):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"no {name} in {folder}: it is incomplete, save the recommender again")
-    about = json.loads((folder / _BASE).read_text())
+    if not (folder / weights).is_file():
+        raise FileNotFoundError(f"no {weights} in {folder}: it is incomplete, save the recommender again")
+    about = read_base(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    if tokenizer_fingerprint(tokenizer) != about["tokenizer"]:
-        raise ValueError(f"the tokenizer in {folder} is not the one this model was saved with: its vocabulary differs")
+    require_same_tokenizer(tokenizer, about, folder)
     if config.tuning == "full":
         with quiet():
             model, _ = load_causal_lm(folder, dtype=torch.float32)
         return model, tokenizer
     base, _ = base_model(config)
-    if (shape := model_shape(base)) != about["shape"]:
-        raise ValueError(f"the base model {config.model} has another shape: saved with {about['shape']}, now {shape}")
-    if not config.load_in_4bit and not same_weights(weight_sample(base), about["weights"]):
-        raise ValueError(f"the base model {config.model} has not the weights of {about['name']!r}, saved in {folder}")
+    require_same_base(base, about, folder)
     from peft import PeftModel
 
     with quiet():
