@@ -38,7 +38,7 @@ def tell(**content: Any) -> None:
 
 
 class Turns(TrainerCallback):  # type: ignore[misc]  # Any to mypy
-    """Waits for a line before each epoch; tells its seconds of processor time, without the validation that follows, and ndcg@10."""
+    """Waits for a line before each epoch; tells its seconds, without the validation that follows, and ndcg@10."""
 
     def on_epoch_begin(self, *args: Any, **kwargs: Any) -> None:
         if not sys.stdin.readline():

@@ -477,7 +477,7 @@ def test_a_folder_with_another_language_model_is_refused(folder: Path, model_fol
     about = json.loads((folder / "method.json").read_text())
     about["config"]["model"] = str(model_folder)
     (folder / "method.json").write_text(json.dumps(about))
-    with pytest.raises(ValueError, match="has the shape but not the weights of"):
+    with pytest.raises(ValueError, match="has not the weights of"):
         RecInterpreter.from_pretrained(folder)
 
 

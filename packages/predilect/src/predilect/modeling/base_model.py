@@ -103,4 +103,4 @@ def require_same_base(base: Any, about: Mapping[str, Any], folder: Path) -> None
     if (shape := model_shape(base)) != about["shape"]:
         raise ValueError(f"the base model has another shape: saved with {about['shape']}, now {shape}")
     if not getattr(base, "is_quantized", False) and not same_weights(weight_sample(base), about["weights"]):
-        raise ValueError(f"the base model has the shape but not the weights of {about['name']!r}, saved in {folder}")
+        raise ValueError(f"the base model has not the weights of {about['name']!r}, saved in {folder}")
