@@ -18,7 +18,7 @@ from benchmarks.claims._recommenders import Data, Study, System, grid, main
 
 import predilect
 from predilect.data import RecDataset, SequenceSplits, load
-from seqrec_diffusion.presets import read_preset
+from predilect.presets import Presets
 
 CLASSIFIERS = ("SASRec", "GRU4Rec", "Caser", "DreamRec's encoder as a classifier")
 PLAIN, STABLE = "DreamRec, paper's objective", "DreamRec, stable objective"
@@ -47,7 +47,7 @@ DATA = {
     ),
 }
 CONDITIONAL = {"sampler": "ddim", "steps": 20, "guidance": 0.0}
-PAPERS = {**read_preset("zhihu"), **ENOUGH, **CONDITIONAL, "similarity": "cosine"}
+PAPERS = {**Presets("seqrec_diffusion.presets").read("zhihu")["set"], **ENOUGH, **CONDITIONAL, "similarity": "cosine"}
 SYSTEMS = {
     "popularity": System(grid("popularity")),
     "SASRec": System(grid("sasrec", {**ENOUGH, "num_layers": 1, "dropout": 0.5}, learning_rate=RATES)),

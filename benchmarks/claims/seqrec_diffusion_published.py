@@ -19,7 +19,7 @@ from benchmarks.claims._statistics import Estimate, estimate
 from benchmarks.claims.seqrec_diffusion_dreamrec import DATA
 
 from seqrec_diffusion import DreamRec
-from seqrec_diffusion.presets import read_preset
+from predilect.presets import Presets
 from seqrec_diffusion.recommender import DreamRecTrainer
 
 THEIRS: dict[int, dict[str, tuple[float, ...]]] = {
@@ -41,7 +41,7 @@ class LastEpoch(DreamRec):
 
 
 def system(epochs: int) -> System:
-    return System((Training(LastEpoch, {**read_preset("zhihu"), "max_epochs": epochs, "patience": epochs}),))
+    return System((Training(LastEpoch, {**Presets("seqrec_diffusion.presets").read("zhihu")["set"], "max_epochs": epochs, "patience": epochs}),))
 
 
 NAMES = {epochs: f"{epochs} epochs" for epochs in THEIRS}

@@ -39,11 +39,11 @@ from transformers import EarlyStoppingCallback, set_seed
 from predilect.data import RecDataset, SequenceSplits, load
 from predilect.data.rows import SequenceRows
 from predilect.evaluation.ranking import rank_metric, target_ranks, top_items
+from predilect.presets import Presets
 from predilect.training import NextItemRows, next_item_arguments
 from seqrec_diffusion import DreamRec, DreamRecConfig, DreamRecModel, Sampling, betas
 from seqrec_diffusion.denoiser import sinusoids
 from seqrec_diffusion.noise import row_keys, row_noise
-from seqrec_diffusion.presets import read_preset
 from seqrec_diffusion.recommender import DreamRecTrainer
 
 EVALUATED_AT_ONCE = 100
@@ -176,7 +176,7 @@ class Sides:
             "sampler": "ddim",
             "steps": min(20, sizes.timesteps),
         }
-        self.recommender = DreamRec(**read_preset("zhihu") | own).fit(splits)
+        self.recommender = DreamRec(**Presets("seqrec_diffusion.presets").read("zhihu")["set"] | own).fit(splits)
         self.model: DreamRecModel = self.recommender.model
         self.published = Published(self.model, sizes.guidance).eval()
         self.rows = splits.validation

@@ -14,8 +14,8 @@ import yaml
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
-from llm_rec import presets
 from predilect.cli import app
+from predilect.presets import Presets
 from predilect.recommender import Recommender, recommender_class
 
 Run = Callable[..., Result]
@@ -24,7 +24,9 @@ Run = Callable[..., Result]
 @pytest.fixture(scope="module")
 def run() -> Run:
     def start(*arguments: object) -> Result:
-        return CliRunner().invoke(app, ["llm-rec", *map(str, arguments)], env={"COLUMNS": "200"})
+        """Training and options are commands of the core; the others are those of `predilect llm-rec`."""
+        first = [] if arguments[0] in ("train", "options") else ["llm-rec"]
+        return CliRunner().invoke(app, [*first, *map(str, arguments)], env={"COLUMNS": "200"})
 
     return start
 
@@ -62,17 +64,16 @@ def options(model_folder: Path, rows: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def trained(run: Run, options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "language"
-    result = run("train", "--method", "language", *options, "--output-dir", folder, "--generate")
+    result = run("train", "language", *options, "--output-dir", folder)
     assert result.exit_code == 0, result.output
     return folder
 
 
 def test_train_keeps_a_recommender_and_its_results(trained: Path) -> None:
-    ranked = json.loads((trained / "evaluation" / "candidates" / "evaluation.json").read_text())
+    ranked = json.loads((trained / "evaluation" / "evaluation.json").read_text())
+    assert ranked["setting"]["protocol"] == "candidates"
     assert ranked["setting"]["candidates"] == 5
     assert ranked["setting"]["negatives"] == "uniform"
-    written = json.loads((trained / "evaluation" / "generate" / "evaluation.json").read_text())["results"]
-    assert {"hr@1", "valid_ratio"} <= set(written)
     assert not (trained / "fit").exists()
     assert len(Recommender.from_pretrained(trained).recommend(["a", "b"], k=3)) == 3
 
@@ -94,8 +95,8 @@ def test_two_processes_train_the_model_of_one(run: Run, options: list[str], tmp_
     model does not depend on it.)
     """
     options = [o.replace("retriever=popularity", "retriever=gru4rec") for o in options]
-    command = ["llm-rec", "train", "--method", "llara", *options, "--set", "inject=none", "--set", "mode=text"]
-    assert run(*command[1:], "--output-dir", tmp_path / "one").exit_code == 0
+    command = ["train", "llara", *options, "--set", "inject=none", "--set", "mode=text"]
+    assert run(*command, "--output-dir", tmp_path / "one").exit_code == 0
     launch = [
         sys.executable,
         "-m",
@@ -121,17 +122,18 @@ def test_two_processes_train_the_model_of_one(run: Run, options: list[str], tmp_
 
 def test_evaluate_gives_the_same_numbers(run: Run, trained: Path, options: list[str], tmp_path: Path) -> None:
     data = options[: options.index("--set")]
-    result = run("evaluate", "--model", trained, *data, "--output-dir", tmp_path / "again")
+    result = run("evaluate", "--model", trained, *data, "--output-dir", tmp_path / "again", "--generate")
     assert result.exit_code == 0, result.output
     again, first = (
-        json.loads((folder / "candidates" / "evaluation.json").read_text())
-        for folder in (tmp_path / "again", trained / "evaluation")
+        json.loads((folder / "evaluation.json").read_text()) for folder in (tmp_path / "again", trained / "evaluation")
     )
     assert again == first
+    written = json.loads((tmp_path / "again" / "generate" / "evaluation.json").read_text())["results"]
+    assert {"hr@1", "valid_ratio"} <= set(written)
 
 
 def test_a_folder_in_use(run: Run, trained: Path, options: list[str]) -> None:
-    command = ["train", "--method", "language", *options, "--output-dir", trained]
+    command = ["train", "language", *options, "--output-dir", trained]
     assert "--resume" in run(*command).output
     other = run(*command, "--set", "sft_steps=3", "--resume")
     assert "sft_steps: 2 before, 3 now" in other.output
@@ -140,15 +142,14 @@ def test_a_folder_in_use(run: Run, trained: Path, options: list[str]) -> None:
 
 def test_mistakes_are_named(run: Run, options: list[str], tmp_path: Path) -> None:
     out = ["--output-dir", tmp_path / "x"]
-    assert "what to train?" in run("train", *options, *out).output
-    assert "did you mean sft_steps" in run("train", "--method", "llara", "--set", "sft_step=3", *out).output
-    assert (
-        "must be a whole number (got 'many')"
-        in run("train", "--method", "llara", "--set", "sft_steps=many", *out).output
-    )
-    assert "did you mean llara-laptop" in run("train", "--preset", "lara-laptop", *out).output
-    assert "is for llara" in run("train", "--preset", "llara-laptop", "--method", "bigrec", *out).output
+    assert "there is no method 'lara'; did you mean llara" in run("train", "lara", *options, *out).output
+    assert "did you mean sft_steps" in run("train", "llara", "--set", "sft_step=3", *out).output
+    assert "must be a whole number (got 'many')" in run("train", "llara", "--set", "sft_steps=many", *out).output
+    assert "did you mean llara-laptop" in run("train", "llara", "--preset", "lara-laptop", *out).output
+    assert "is for llara" in run("train", "bigrec", "--preset", "llara-laptop", *out).output
     assert "there is no method 'lara'" in run("options", "lara").output
+    assert "there is no preset 'x': sasrec has none" in run("train", "sasrec", "--preset", "x", *out).output
+    assert not (tmp_path / "x").exists()
 
 
 def test_an_interpreter_is_trained_measured_beside_its_controls_and_asked(
@@ -157,7 +158,7 @@ def test_an_interpreter_is_trained_measured_beside_its_controls_and_asked(
     data = options[: options.index("--set")]
     flags = ["--set", f"model={model_folder}", "--set", "dtype=float32", "--set", "steps=2", "--set", "domain=music"]
     folder = tmp_path / "reader"
-    result = run("train", "--method", "rec-interpreter", *data, *flags, "--test-rows", 8, "--output-dir", folder)
+    result = run("train", "rec-interpreter", *data, *flags, "--test-rows", 8, "--output-dir", folder)
     assert result.exit_code == 0, result.output
     told = {p.name: json.loads((p / "evaluation.json").read_text()) for p in (folder / "evaluation").iterdir()}
     systems = ("trained", "random", "shuffled", "popularity", "probe")
@@ -181,20 +182,31 @@ def test_options_are_listed_with_their_defaults(run: Run, method: str) -> None:
 
 
 def test_every_preset_makes_a_config() -> None:
-    listed = {line.split()[0] for line in presets.describe_presets().splitlines()}
-    assert {"sdpo-llama2-7b", "llara-movielens", "llara-steam", "llara-lastfm", "bigrec"} <= listed
-    for name in listed:
-        preset = presets.read_preset(name)
+    presets = Presets("llm_rec.presets")
+    assert {"sdpo-llama2-7b", "llara-movielens", "llara-steam", "llara-lastfm", "bigrec"} <= set(presets.names())
+    for name in presets.names():
+        preset = presets.read(name)
         assert set(preset) == {"method", "set"}
         recommender_class(preset["method"])(**preset["set"])
 
 
 def test_quick_and_a_file_of_options(run: Run, options: list[str], tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
-    file.write_text(yaml.safe_dump({"method": "softmax-dpo", "set": {"preference_steps": 50, "num_negatives": 2}}))
-    result = run("train", "--config", file, *options, "--quick", "--output-dir", tmp_path / "out", "--test-rows", 6)
+    file.write_text(yaml.safe_dump({"set": {"preference_steps": 50, "num_negatives": 2}}))
+    result = run(
+        "train",
+        "softmax-dpo",
+        "--config",
+        file,
+        *options,
+        "--quick",
+        "--output-dir",
+        tmp_path / "out",
+        "--test-rows",
+        6,
+    )
     assert result.exit_code == 0, result.output
     config: Any = Recommender.from_pretrained(tmp_path / "out").config
     assert (config.sft_steps, config.preference_steps, config.num_negatives) == (2, 2, 2)
-    results = json.loads((tmp_path / "out" / "evaluation" / "candidates" / "evaluation.json").read_text())["results"]
+    results = json.loads((tmp_path / "out" / "evaluation" / "evaluation.json").read_text())["results"]
     assert results["rows"] == 6

@@ -31,7 +31,7 @@ class Words(Method[WordsConfig]):
     name = "words"
     config_class = WordsConfig
 
-    def _fingerprint(self, data: list[str]) -> str:
+    def fingerprint(self, data: list[str]) -> str:
         return " ".join(data)
 
     def _fit(self, data: list[str], folder: Path) -> None:

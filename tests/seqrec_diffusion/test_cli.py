@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
 from predilect.cli import app
+from predilect.cli.progress import TrainingProgress
 from predilect.data import load
 from predilect.evaluation import Evaluation, evaluate
 from predilect.recommender import Recommender
 from predilect.recommenders import Popularity
 from seqrec_diffusion import DreamRec, PreferDiff
-from seqrec_diffusion.progress import EpochLines
 
 Run = Callable[..., Result]
 SMALL = {
@@ -32,7 +32,9 @@ SMALL = {
 @pytest.fixture(scope="module")
 def run() -> Run:
     def start(*arguments: object) -> Result:
-        return CliRunner().invoke(app, ["dreamrec", *map(str, arguments)], env={"COLUMNS": "200"})
+        """Training and options are commands of the core; the others are those of `predilect dreamrec`."""
+        first = [] if arguments[0] in ("train", "options") else ["dreamrec"]
+        return CliRunner().invoke(app, [*first, *map(str, arguments)], env={"COLUMNS": "200"})
 
     return start
 
@@ -66,7 +68,7 @@ def options(data: list[str]) -> list[str]:
 def trained(run: Run, options: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a finished run, and what it printed."""
     folder = tmp_path_factory.mktemp("runs") / "dreamrec"
-    result = run("train", *options, "--output-dir", folder)
+    result = run("train", "dreamrec", *options, "--output-dir", folder)
     assert result.exit_code == 0, result.output
     return folder, result.output
 
@@ -90,8 +92,8 @@ def test_train_tells_every_epoch_and_keeps_the_recommender(trained: tuple[Path, 
     splits = load(str(log_file)).split("temporal", max_history=10)
     own = evaluate(Recommender.from_pretrained(folder), splits, "test", bootstrap=20)
     assert results(folder / "evaluation") == own.results
-    sampling = json.loads((folder / "evaluation" / "sampling.json").read_text())
-    assert (sampling["sampler"], sampling["steps"], sampling["guidance"]) == ("ddim", 5, 0.0)
+    kept = json.loads((folder / "method.json").read_text())["config"]
+    assert (kept["sampler"], kept["steps"], kept["guidance"]) == ("ddim", 5, 0.0)
 
 
 def test_predilect_recommend_answers(trained: tuple[Path, str]) -> None:
@@ -177,15 +179,15 @@ def test_sample_shows_the_items_nearest_to_each_draw(run: Run, trained: tuple[Pa
 def test_a_killed_run_is_resumed_to_the_same_weights(
     run: Run, trained: tuple[Path, str], options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = EpochLines.on_evaluate
+    told = TrainingProgress.on_evaluate
 
-    def killed(self: EpochLines, args: object, state: object, control: object, **kwargs: object) -> None:
+    def killed(self: TrainingProgress, args: object, state: object, control: object, **kwargs: object) -> None:
         if state.epoch > 2:  # type: ignore[attr-defined]
             raise KeyboardInterrupt
         told(self, args, state, control, **kwargs)
 
-    monkeypatch.setattr(EpochLines, "on_evaluate", killed)
-    command = ["train", *options, "--output-dir", tmp_path / "run"]
+    monkeypatch.setattr(TrainingProgress, "on_evaluate", killed)
+    command = ["train", "dreamrec", *options, "--output-dir", tmp_path / "run"]
     assert run(*command).exit_code != 0
     assert not (tmp_path / "run" / "method.json").exists()
     monkeypatch.undo()
@@ -200,7 +202,7 @@ def test_a_killed_run_is_resumed_to_the_same_weights(
 
 
 def test_a_folder_in_use(run: Run, options: list[str], tmp_path: Path) -> None:
-    command = ["train", *options, "--set", "max_epochs=1", "--output-dir", tmp_path / "run"]
+    command = ["train", "dreamrec", *options, "--set", "max_epochs=1", "--output-dir", tmp_path / "run"]
     assert run(*command).exit_code == 0
     assert "--overwrite" in run(*command).output
     assert "guidance: 0.0 before, 1.0 now" in run(*command, "--set", "guidance=1", "--resume").output
@@ -214,26 +216,36 @@ def test_a_folder_in_use(run: Run, options: list[str], tmp_path: Path) -> None:
     assert DreamRec.from_pretrained(tmp_path / "run").config.guidance == 1
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
-    refused = run("train", *options, "--overwrite", "--output-dir", tmp_path / "mine")
+    refused = run("train", "dreamrec", *options, "--overwrite", "--output-dir", tmp_path / "mine")
     assert "was not written by a run of train" in refused.output
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "mine"
 
 
 def test_preset_set_quick_and_a_file(run: Run, options: list[str], data: list[str], tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("preset: zhihu\nset: {timesteps: 20, hidden_size: 8}\nseed: 3\n")
-    command = ["train", "--config", tmp_path / "run.yaml", *data, "--quick", "--output-dir", tmp_path / "run"]
+    command = [
+        "train",
+        "dreamrec",
+        "--config",
+        tmp_path / "run.yaml",
+        *data,
+        "--quick",
+        "--output-dir",
+        tmp_path / "run",
+    ]
     result = run(*command, "--set", "timesteps=10")
     assert result.exit_code == 0, result.output
     config = DreamRec.from_pretrained(tmp_path / "run").config
     assert (config.timesteps, config.hidden_size, config.max_epochs, config.seed) == (10, 8, 1, 3)
     assert (config.guidance, config.sampler, config.learning_rate) == (4.0, "ddpm", 0.01)  # the preset's
-    sampling = json.loads((tmp_path / "run" / "evaluation" / "sampling.json").read_text())
-    assert sampling["steps"] == 10  # T
+    again = run("evaluate", "--model", tmp_path / "run", *data, "--output-dir", tmp_path / "again")
+    assert again.exit_code == 0, again.output
+    assert json.loads((tmp_path / "again" / "sampling.json").read_text())["steps"] == 10  # T
 
 
 def test_the_softmax_control_has_nothing_to_sample(run: Run, options: list[str], tmp_path: Path) -> None:
     data, folder = options[: options.index("--set")], tmp_path / "run"
-    result = run("train", *options, "--set", "objective=softmax", "--quick", "--output-dir", folder)
+    result = run("train", "dreamrec", *options, "--set", "objective=softmax", "--quick", "--output-dir", folder)
     assert result.exit_code == 0, result.output
     assert (
         "samples nothing: leave out sampler, steps"
@@ -247,7 +259,7 @@ def test_the_softmax_control_has_nothing_to_sample(run: Run, options: list[str],
 
 
 def test_mistakes_are_named(run: Run, trained: tuple[Path, str], data: list[str], tmp_path: Path) -> None:
-    train = ["train", *data, "--output-dir", tmp_path / "x"]
+    train = ["train", "dreamrec", *data, "--output-dir", tmp_path / "x"]
     assert "did you mean timesteps" in run(*train, "--set", "timestep=3").output
     assert "must be a whole number (got 'many')" in run(*train, "--set", "timesteps=many").output
     assert "did you mean zhihu" in run(*train, "--preset", "zhiu").output
@@ -266,18 +278,19 @@ def test_mistakes_are_named(run: Run, trained: tuple[Path, str], data: list[str]
 
 
 def test_options_are_listed_with_their_defaults(run: Run) -> None:
-    lines = run("options").output.splitlines()
+    lines = run("options", "dreamrec").output.splitlines()
     assert lines[lines.index("timesteps = 500") + 1].strip() == "T, the number of diffusion steps."
-    assert "zhihu" in run("presets").output
+    assert any(line.startswith("zhihu") for line in lines)
+    assert "zhihu" not in run("options", "preferdiff").output
     assert "preference_weight = 0.6" in run("options", "preferdiff").output
 
 
 def test_preferdiff_is_trained_ranked_and_sampled(
     run: Run, options: list[str], data: list[str], tmp_path: Path
 ) -> None:
-    refused = run("train", "--method", "preferdiff", "--preset", "zhihu", *data, "--output-dir", tmp_path / "x")
-    assert "the preset zhihu is for dreamrec (got --method preferdiff)" in refused.output
-    command = ["train", "--method", "preferdiff", *options, "--quick", "--output-dir", tmp_path / "run"]
+    refused = run("train", "preferdiff", "--preset", "zhihu", *data, "--output-dir", tmp_path / "x")
+    assert "the preset zhihu is for dreamrec (got preferdiff)" in refused.output
+    command = ["train", "preferdiff", *options, "--quick", "--output-dir", tmp_path / "run"]
     result = run(*command)
     assert result.exit_code == 0, result.output
     assert isinstance(Recommender.from_pretrained(tmp_path / "run"), PreferDiff)
@@ -295,7 +308,7 @@ def test_another_recommender_is_refused(run: Run, log_file: Path, tmp_path: Path
 @pytest.mark.slow
 def test_two_processes_train_one_recommender(options: list[str], log_file: Path, tmp_path: Path) -> None:
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    command = ["predilect", "dreamrec", "train", *options, "--output-dir", str(tmp_path / "two")]
+    command = ["predilect", "train", "dreamrec", *options, "--output-dir", str(tmp_path / "two")]
     done = subprocess.run(
         [*launch, *command], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )

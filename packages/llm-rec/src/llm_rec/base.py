@@ -57,6 +57,7 @@ class PromptedRecommender(Recommender[PromptedT]):
 
     config_class: ClassVar[type[RecommenderConfig]] = PromptedConfig
     runs_in: ClassVar[Literal["quick", "default", "chosen"]] = "chosen"
+    presets: ClassVar[str | None] = "llm_rec.presets"
 
     def __init__(self, config: PromptedT | None = None, **options: Any) -> None:
         super().__init__(config, **options)

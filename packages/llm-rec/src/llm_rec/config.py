@@ -17,7 +17,7 @@ RANKING = "Ranking"
 class PromptedConfig(TuningOptions, AnswerOptions, RecommenderConfig):
     """Language model, prompts, supervised fine-tuning and ranking.
 
-    Defaults are for SmolLM2-135M on a laptop's CPU; the papers' own settings are presets of `predilect llm-rec train`.
+    Defaults are for SmolLM2-135M on a laptop's CPU; the papers' own settings are presets of `predilect train NAME`.
     """
 
     domain: Literal["movie", "music", "game", "book"] = option(

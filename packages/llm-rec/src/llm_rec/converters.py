@@ -97,6 +97,16 @@ def read_llara(folder: str | Path) -> SequenceSplits:
     return splits_of_windows(windows, name=f"{folder.name} (LLaRA)", strategy="official", names=list(titles.values()))
 
 
+def sdpo_splits(config: Any) -> SequenceSplits:
+    """`--format sdpo`: `read_sdpo` by a `ProtocolConfig`."""
+    return read_sdpo(config.data, ratios=config.ratios, seed=config.seed)
+
+
+def llara_splits(config: Any) -> SequenceSplits:
+    """`--format llara`: `read_llara` by a `ProtocolConfig`, with candidates."""
+    return read_llara(config.data).with_candidates(config.num_candidates, seed=config.seed)
+
+
 def splits_of_windows(
     windows: Mapping[str, Sequence[Window]],
     *,

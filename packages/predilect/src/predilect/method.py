@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
@@ -62,12 +62,16 @@ class Method(ModelHubMixin, ABC, Generic[ConfigT], library_name="predilect", mod
     """Fit on data, save, load, share.
 
     A subclass sets `name` (in the registry and on the command line) and `config_class`, and implements `_fit`,
-    `_save`, `_load` and `_fingerprint`. It is registered under the entry-point group `predilect.methods`, or
+    `_save`, `_load` and `fingerprint`. It is registered under the entry-point group `predilect.methods`, or
     `predilect.recommenders` if it ranks items. `push_to_hub` is that of `huggingface_hub.ModelHubMixin`.
 
     Args:
         config: an instance of `config_class`; defaults to its defaults.
         **options: fields of `config_class` by name, in place of `config`.
+
+    For the command line a subclass may also set `presets` (the name of the package in which its settings lie as YAML
+    files, `predilect.presets`); and, where it learns from something else than a log of interactions, `data_options`
+    with `read_data`, and `measure`.
 
     Attributes:
         config: the options.
@@ -80,6 +84,9 @@ class Method(ModelHubMixin, ABC, Generic[ConfigT], library_name="predilect", mod
 
     name: ClassVar[str]
     config_class: ClassVar[type[Any]] = MethodConfig
+    presets: ClassVar[str | None] = None
+    # a dataclass with options of the command line (a seed among them); None: those of a log and its protocol
+    data_options: ClassVar[type[Any] | None] = None
     # `method.json` holds the options; the mixin would keep a copy of them in config.json
     _hub_mixin_config: Any = property(lambda self: None, lambda self, value: None)
 
@@ -132,12 +139,25 @@ class Method(ModelHubMixin, ABC, Generic[ConfigT], library_name="predilect", mod
             output.claim({"method": self.name, **self._run(data)})
             yield output.folder
 
+    @classmethod
+    def read_data(cls, options: Any) -> Any:
+        """What `fit` learns from, by `data_options` of the command line."""
+        raise NotImplementedError(f"{cls.__name__} has data_options and must read its data")
+
+    def measure(self, data: Any, part: str, options: Any) -> Mapping[str, Any]:
+        """Name -> result of a part of the data ("validation", "test") by the options of the command line.
+
+        A result has `results` (as `predilect.evaluation.Evaluation`) and `save(folder)`. Recommenders are ranked
+        (`predilect.evaluation.evaluate`) and need none of this.
+        """
+        raise NotImplementedError(f"{self.name} ranks no items and says by no other means how good it is")
+
     def _require(self, data: Any) -> None:
         """Raise ValueError, before anything is written, for data that the method cannot learn from."""
 
     def _run(self, data: Any) -> dict[str, Any]:
         """All that the result of `fit` depends on, as JSON holds it."""
-        return {"config": plain(self.config), "data": self._fingerprint(data)}
+        return {"config": plain(self.config), "data": self.fingerprint(data)}
 
     def _begin(self, data: Any) -> None:
         """What comes before every `_fit`."""
@@ -146,7 +166,7 @@ class Method(ModelHubMixin, ABC, Generic[ConfigT], library_name="predilect", mod
         set_seed(self.config.seed)
 
     @abstractmethod
-    def _fingerprint(self, data: Any) -> str:
+    def fingerprint(self, data: Any) -> str:
         """A digest of the content of the data."""
 
     @abstractmethod
@@ -268,7 +288,7 @@ class CatalogueMethod(Method[ConfigT]):
         See `Method._fit`.
         """
 
-    def _fingerprint(self, data: SequenceSplits) -> str:
+    def fingerprint(self, data: SequenceSplits) -> str:
         return data_fingerprint(data)
 
     def _begin(self, data: SequenceSplits) -> None:

@@ -23,7 +23,7 @@ class Presets:
         return sorted(p.name.removesuffix(".yaml") for p in self._folder.iterdir() if p.name.endswith(".yaml"))
 
     def read(self, name: str) -> dict[str, Any]:
-        """The content of a preset.
+        """The content of a preset: `method`, and `set`, its options.
 
         Raises:
             ValueError: an unknown name; close ones are named.
@@ -35,12 +35,14 @@ class Presets:
         values: dict[str, Any] = yaml.safe_load(self._text(name))
         return values
 
+    def summary(self, name: str) -> str:
+        """The first line of a preset's file."""
+        return self._text(name).splitlines()[0].removeprefix("# ")
+
     def describe(self) -> str:
-        """One line a preset: its name and the first line of its file."""
+        """One line a preset: its name and its summary."""
         width = max(map(len, self.names()))
-        return "\n".join(
-            f"{name:<{width}}  {self._text(name).splitlines()[0].removeprefix('# ')}" for name in self.names()
-        )
+        return "\n".join(f"{name:<{width}}  {self.summary(name)}" for name in self.names())
 
     def _text(self, name: str) -> str:
         return (self._folder / f"{name}.yaml").read_text(encoding="utf-8")

@@ -7,6 +7,7 @@ from typing import Any
 
 RECOMMENDERS = "predilect.recommenders"  # methods that rank items
 METHODS = "predilect.methods"  # those that do not
+SPLITS = "predilect.splits"  # formats of data that come cut and with candidates: functions of a `ProtocolConfig`
 
 
 def registered(*groups: str) -> dict[str, EntryPoint]:

@@ -1,10 +1,9 @@
-"""`predilect dreamrec`: train, evaluate, sample; light, so that `predilect --help` stays fast."""
+"""`predilect dreamrec`: evaluate, sample; light, so that `predilect --help` stays fast."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,14 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from predilect.cli.options import config_command
-from predilect.configuration import make_config, option, plain
-from predilect.leaderboard.config import PROTOCOL, RUN, ProtocolConfig
+from predilect.configuration import option
+from predilect.leaderboard.config import PROTOCOL, ProtocolConfig
 
 if TYPE_CHECKING:
     from predilect.data import SequenceSplits
     from predilect.evaluation import Evaluation
 
-RECOMMENDER = "method.json"  # by which a finished folder is known
 DEFAULT = Path("runs/dreamrec")
 SAMPLING = "Sampling (none: as trained)"
 
@@ -29,37 +27,8 @@ Points = list[tuple[dict[str, Any], "Evaluation"]]
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="DreamRec: train, evaluate, sample. A trained one answers `predilect recommend`.",
+    help="DreamRec: sweeps of its sampling, and what it imagines. `predilect train dreamrec` trains it.",
 )
-
-
-@dataclass(kw_only=True)
-class TrainConfig(ProtocolConfig):
-    """One recommender, trained."""
-
-    method: Literal["dreamrec", "preferdiff"] = option("The method to train.", panel=RUN, default="dreamrec")
-    preset: str | None = option(
-        "Settings of the paper or of a machine by name; see `predilect dreamrec presets`.", panel=RUN, default=None
-    )
-    set: dict[str, Any] = option(
-        "An option of the recommender, such as timesteps=200; over the preset's. All: `predilect dreamrec options`.",
-        panel=RUN,
-        default={},
-    )
-    output_dir: Path = option("Folder of the recommender and its results.", panel=RUN, default=DEFAULT)
-    quick: bool = option("One epoch, to see that all works.", panel=RUN, default=False)
-    resume: bool = option("Continue the run in the output folder.", panel=RUN, default=False)
-    overwrite: bool = option("Throw away the run in the output folder.", panel=RUN, default=False)
-    test_rows: int | None = option(
-        "Rank this many test rows, drawn at random; none: all.", panel=PROTOCOL, default=None
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.resume and self.overwrite:
-            raise ValueError("resume keeps the run in the output folder and overwrite throws it away: choose one")
-        if self.preset is not None and self.method != "dreamrec":
-            raise ValueError(f"the preset {self.preset} is for dreamrec (got --method {self.method})")
 
 
 @dataclass(kw_only=True)
@@ -103,43 +72,6 @@ class EvaluateConfig(ProtocolConfig):
         super().__post_init__()
         if not 0 <= self.map_users <= 6:
             raise ValueError(f"map_users must be in 0..6, for as many can be told apart (got {self.map_users})")
-
-
-@app.command("train")
-@config_command(TrainConfig)
-def train(config: TrainConfig) -> None:
-    """Train a recommender, rank the test rows, keep it; `predilect recommend --model FOLDER` asks it."""
-    from rich.console import Console
-
-    from predilect.leaderboard.preparation import prepare
-    from predilect.processes import processes
-    from predilect.runs import OutputFolder, data_fingerprint
-
-    state = processes()  # `accelerate launch -m predilect dreamrec train ...` spreads training over processes
-    console = Console(quiet=not state.is_main_process)
-    recommender = _recommender(config)
-    folder = config.output_dir
-    with OutputFolder(folder, "train", resume=config.resume, overwrite=config.overwrite) as output:
-        with state.main_process_first():
-            splits = prepare(config)
-        output.claim(_fingerprint(config, recommender) | {"data": data_fingerprint(splits)})
-        console.print(splits.describe())
-        if (folder / RECOMMENDER).is_file():
-            recommender = type(recommender).from_pretrained(folder)
-        else:
-            from seqrec_diffusion.progress import EpochLines
-
-            recommender.callbacks = (EpochLines(console),)
-            recommender.fit(splits, output_dir=folder / "fit", resume=True)
-            if state.is_main_process:
-                recommender.save_pretrained(folder)
-        if not state.is_main_process:
-            return
-        shutil.rmtree(folder / "fit", ignore_errors=True)
-        measured = (_sampling(recommender), _measure(recommender, splits, "test", config))
-        _save(*measured, folder / "evaluation")
-    _print(console, [measured])
-    console.print(f"model and results: {folder}")
 
 
 @app.command("evaluate")
@@ -209,40 +141,6 @@ def sample(
         _print_draws(took, drawn, similarity)
 
 
-@app.command("presets")
-def presets() -> None:
-    """The settings that `--preset` knows."""
-    from seqrec_diffusion.presets import describe_presets
-
-    typer.echo(describe_presets())
-
-
-@app.command("options")
-def options(
-    method: Annotated[Literal["dreamrec", "preferdiff"], typer.Argument(help="Whose.")] = "dreamrec",
-) -> None:
-    """Every option of the recommender that `--set` takes, with its default."""
-    import dataclasses
-
-    from predilect.recommender import recommender_class
-
-    config = recommender_class(method).config_class()
-    defaults = plain(config)
-    for field in dataclasses.fields(config):
-        typer.echo(f"{field.name} = {json.dumps(defaults[field.name])}\n    {field.metadata['help']}")
-
-
-def _recommender(config: TrainConfig) -> Any:
-    """What the preset, the file and the flags describe."""
-    from predilect.recommender import recommender_class
-    from seqrec_diffusion.presets import read_preset
-
-    kind: Any = recommender_class(config.method)
-    preset = read_preset(config.preset) if config.preset is not None else {}
-    settings = make_config(kind.config_class, {"seed": config.seed, **preset, **config.set}, source="--set")
-    return kind(settings.quick() if config.quick else settings)
-
-
 def _load(folder: Path) -> Any:
     from predilect.cli.models import find_model
     from predilect.recommender import Recommender
@@ -252,15 +150,6 @@ def _load(folder: Path) -> Any:
     if not isinstance(recommender, DreamRec):
         raise ValueError(f"{folder} holds {recommender.name!r}, which is no diffusion recommender")
     return recommender
-
-
-def _fingerprint(config: TrainConfig, recommender: Any) -> dict[str, Any]:
-    """What a run must share with the one that it continues."""
-    ways = {"resume", "overwrite", "output_dir", "test_rows"}
-    return {
-        "model": {"name": recommender.name, **plain(recommender.config)},
-        "run": {key: value for key, value in plain(config).items() if key not in ways},
-    }
 
 
 def _samplings(recommender: Any, config: EvaluateConfig) -> list[dict[str, Any]]:
@@ -289,7 +178,7 @@ def _sampling(recommender: Any) -> dict[str, Any]:
     return {**asdict(config.sampling), "steps": config.steps or config.timesteps}
 
 
-def _measure(recommender: Any, splits: SequenceSplits, part: str, config: TrainConfig | EvaluateConfig) -> Evaluation:
+def _measure(recommender: Any, splits: SequenceSplits, part: str, config: EvaluateConfig) -> Evaluation:
     from predilect.evaluation import evaluate
 
     return evaluate(

@@ -82,6 +82,7 @@ class DreamRec(NextItemRecommender[DreamRecRecommenderConfig]):
     """
 
     name = "dreamrec"
+    presets: ClassVar[str | None] = "seqrec_diffusion.presets"
     runs_in: ClassVar[Literal["quick", "default", "chosen"]] = "default"
     config_class: ClassVar[type[RecommenderConfig]] = DreamRecRecommenderConfig
     model_class = DreamRecModel

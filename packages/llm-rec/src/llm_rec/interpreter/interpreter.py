@@ -84,6 +84,7 @@ class RecInterpreter(CatalogueMethod[RecInterpreterConfig]):
     """
 
     name = "rec-interpreter"
+    presets: ClassVar[str | None] = "llm_rec.presets"
     config_class: ClassVar[type[RecInterpreterConfig]] = RecInterpreterConfig
 
     def __init__(self, config: RecInterpreterConfig | None = None, **options: Any) -> None:
@@ -359,6 +360,19 @@ class RecInterpreter(CatalogueMethod[RecInterpreterConfig]):
 
     def _answer_tokens(self, task: str) -> int:
         return self._recovery_tokens if task == "recovery" else int(self._title_tokens.max())
+
+    def measure(self, data: SequenceSplits, part: str, options: Any) -> dict[str, Any]:
+        """Every trained task beside its controls, as "<task>-<system>" (`llm_rec.interpreter.evaluate`)."""
+        from llm_rec.interpreter.evaluation import SYSTEMS, evaluate
+
+        shared = {"max_rows": options.test_rows, "bootstrap": options.bootstrap, "seed": options.seed}
+        return {
+            f"{task}-{system}": result
+            for task in self.config.tasks
+            for system, result in evaluate(
+                self, data, part, task=task, systems=[s for s in SYSTEMS if (task, s) != ("item", "probe")], **shared
+            ).items()
+        }
 
     # --- folders ----------------------------------------------------------------------------------------------
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from predilect.cli.models import DEFAULT, find_model
 from predilect.cli.options import config_command
+from predilect.cli.results import results_table
 from predilect.configuration import option
 from predilect.leaderboard.config import PROTOCOL, ProtocolConfig
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from predilect.data import Catalogue
 
 
@@ -62,7 +61,9 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(metrics, indent=2))
     else:
-        _print(console, metrics)
+        names = ("protocol", "part", "seen", "candidates", "rows", "users", "repeat_targets")
+        caption = ", ".join(f"{name} {metrics[name]}" for name in names)
+        console.print(results_table(recommender.name, evaluation.results, caption))
 
 
 def require_same_catalogue(fitted: Catalogue, data: Catalogue) -> None:
@@ -87,18 +88,3 @@ def require_same_catalogue(fitted: Catalogue, data: Catalogue) -> None:
         f"the recommender was fitted on {len(fitted):,} items and the prepared data has {len(data):,}: "
         f"{'; '.join(differences)}. Give the data and the options (--data, --k-core) that it was fitted with"
     )
-
-
-def _print(console: Console, metrics: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    table = Table(title=str(metrics["recommender"]), title_style="bold", header_style="bold")
-    for column in ("metric", "value", "95 % interval"):
-        table.add_column(column, justify="left" if column == "metric" else "right")
-    for name, value in metrics.items():
-        if isinstance(value, float) and not name.endswith(("_low", "_high")):
-            low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
-            table.add_row(name, f"{value:.4f}", f"{low:.4f} to {high:.4f}" if low is not None else "")
-    names = ("protocol", "part", "seen", "candidates", "rows", "users", "repeat_targets")
-    table.caption = ", ".join(f"{name} {metrics[name]}" for name in names)
-    console.print(table)

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from predilect import __version__
-from predilect.cli import data, evaluate, leaderboard, recommend
+from predilect.cli import data, evaluate, leaderboard, recommend, train
 
 PLUGINS = "predilect.commands"
 
@@ -106,6 +106,8 @@ def _root(
 
 
 app.command("leaderboard")(leaderboard.leaderboard)
+app.add_typer(train.app, name="train")
+app.command("options")(train.options)
 app.command("evaluate")(evaluate.evaluate)
 app.command("recommend")(recommend.recommend)
 app.add_typer(data.app, name="data")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from predilect.leaderboard.config import ProtocolConfig, ReaderConfig
+from predilect.registry import SPLITS, load_registered, registered
 
 if TYPE_CHECKING:
     from predilect.data import RecDataset, SequenceSplits
@@ -27,7 +28,13 @@ def read_data(source: str, config: ReaderConfig) -> RecDataset:
 
 
 def prepare(config: ProtocolConfig) -> SequenceSplits:
-    """Read, filter and cut the data, and draw the candidate sets where the protocol ranks candidates."""
+    """Read, filter and cut the data, and draw the candidate sets where the protocol ranks candidates.
+
+    Formats that packages register under the entry-point group `predilect.splits` come cut already.
+    """
+    if config.format in registered(SPLITS):
+        cut: SequenceSplits = load_registered(config.format, SPLITS, kind="format")(config)
+        return cut
     data = read_data(config.data, config)
     if config.k_core:
         data = data.k_core(config.k_core)

@@ -10,11 +10,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
+_NOT_SHOWN = ("_runtime", "_per_second", "_loss")
 
-class StepBar(TrainerCallback):
-    """One bar per stage, named after its folder, with the steps, the time left and the loss; a context manager."""
+
+class TrainingProgress(TrainerCallback):
+    """One bar per stage, named after its folder, and one line per validated epoch; a context manager.
+
+    A line holds the loss, the validation metric that epochs are chosen by (`*`: the best so far), and whatever else
+    the trainer measures.
+    """
 
     def __init__(self, console: Console) -> None:
+        self.console = console
         self.bars = Progress(
             TextColumn("{task.description:12}"),
             BarColumn(),
@@ -26,6 +33,7 @@ class StepBar(TrainerCallback):
             disable=not console.is_terminal,
         )
         self.task: Any = None
+        self.logged: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         self.bars.start()
@@ -45,7 +53,24 @@ class StepBar(TrainerCallback):
         self.bars.update(self.task, completed=state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """The loss since the last log."""
-        loss = (kwargs.get("logs") or {}).get("loss")
-        if loss is not None:
+        """The loss since the last log, and what the epoch's line will tell."""
+        self.logged.update(kwargs.get("logs") or {})
+        if (loss := self.logged.get("loss")) is not None:
             self.bars.update(self.task, status=f"loss {float(loss):.3f}")
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The line of an epoch."""
+        metric = args.metric_for_best_model
+        if metric is None or (reached := self.logged.get(metric)) is None:
+            return
+        best = state.best_metric is None or reached > state.best_metric
+        line = f"epoch {state.epoch:.0f}: loss {self.logged.get('loss', float('nan')):.4f}, validation "
+        line += f"{metric.removeprefix('eval_')} {reached:.4f}{'*' if best else ''}"
+        others = {
+            name.removeprefix("eval_").replace("items_", ""): value
+            for name, value in self.logged.items()
+            if name.startswith("eval_") and name != metric and not name.endswith(_NOT_SHOWN)
+        }
+        if others:
+            line += "; " + ", ".join(f"{name} {value:.3f}" for name, value in others.items())
+        self.console.print(line, highlight=False, soft_wrap=True)
