@@ -60,8 +60,8 @@ class TrainingProgress(TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The line of an epoch."""
-        metric = args.metric_for_best_model
-        if metric is None or (reached := self.logged.get(metric)) is None:
+        metric = f"eval_{(args.metric_for_best_model or '').removeprefix('eval_')}"
+        if (reached := self.logged.get(metric)) is None:
             return
         best = state.best_metric is None or reached > state.best_metric
         line = f"epoch {state.epoch:.0f}: loss {self.logged.get('loss', float('nan')):.4f}, validation "
