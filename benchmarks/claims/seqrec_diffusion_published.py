@@ -18,14 +18,15 @@ from benchmarks.claims._results import options_of, row, write_result
 from benchmarks.claims._statistics import Estimate, estimate
 from benchmarks.claims.seqrec_diffusion_dreamrec import DATA
 
-from seqrec_diffusion import DreamRec
 from predilect.presets import Presets
+from seqrec_diffusion import DreamRec
 from seqrec_diffusion.recommender import DreamRecTrainer
 
 THEIRS: dict[int, dict[str, tuple[float, ...]]] = {
     20: {"hr@20": (0.0173,), "ndcg@20": (0.0060,)},
     100: {"hr@20": (0.0177, 0.0205)},
 }
+PAPERS = Presets("seqrec_diffusion.presets").read("zhihu")["set"]
 
 
 class LastEpochTrainer(DreamRecTrainer):
@@ -41,7 +42,14 @@ class LastEpoch(DreamRec):
 
 
 def system(epochs: int) -> System:
-    return System((Training(LastEpoch, {**Presets("seqrec_diffusion.presets").read("zhihu")["set"], "max_epochs": epochs, "patience": epochs}),))
+    return System(
+        (
+            Training(
+                LastEpoch,
+                {**PAPERS, "max_epochs": epochs, "patience": epochs},
+            ),
+        )
+    )
 
 
 NAMES = {epochs: f"{epochs} epochs" for epochs in THEIRS}

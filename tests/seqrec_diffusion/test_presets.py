@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import pytest
 
+from predilect.presets import Presets
 from seqrec_diffusion import DreamRec
-from seqrec_diffusion.presets import describe_presets, read_preset
 
-LISTED = [line.split()[0] for line in describe_presets().splitlines()]
+PRESETS = Presets("seqrec_diffusion.presets")
+LISTED = PRESETS.names()
 
 
 @pytest.mark.parametrize("name", LISTED)
 def test_every_preset_makes_a_recommender(name):
-    options = read_preset(name)
+    options = PRESETS.read(name)["set"]
     config = DreamRec(**options).config
     assert {key: getattr(config, key) for key in options} == options
 
@@ -24,7 +25,7 @@ def test_every_preset_makes_a_recommender(name):
     ],
 )
 def test_the_papers_settings(name, timesteps, learning_rate, schedule, guidance):
-    config = DreamRec(**read_preset(name)).config
+    config = DreamRec(**PRESETS.read(name)["set"]).config
     assert (config.timesteps, config.learning_rate, config.schedule) == (timesteps, learning_rate, schedule)
     assert (config.batch_size, config.hidden_size, config.dropout, config.null_probability) == (256, 64, 0.1, 0.1)
     sampling = config.sampling
@@ -36,9 +37,9 @@ def test_the_papers_settings(name, timesteps, learning_rate, schedule, guidance)
 
 def test_the_list_tells_what_each_is_for():
     assert set(LISTED) == {"yoochoose", "kuairec", "zhihu"}
-    assert "YooChoose" in describe_presets()
+    assert "YooChoose" in PRESETS.describe()
 
 
 def test_an_unknown_preset_is_named_with_close_ones():
     with pytest.raises(ValueError, match="no preset 'zhiu'; did you mean zhihu"):
-        read_preset("zhiu")
+        PRESETS.read("zhiu")
