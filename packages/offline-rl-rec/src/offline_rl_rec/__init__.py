@@ -1,0 +1,23 @@
+"""Recommendation as a decision process learned from logs: SQN, SNQN, SA2C, CQL and a reconstruction of MCRL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from predilect.lazy import attach
+
+if TYPE_CHECKING:
+    from offline_rl_rec.sessions import RewardRule as RewardRule
+    from offline_rl_rec.sessions import Sessions as Sessions
+    from offline_rl_rec.sessions import discounted_returns as discounted_returns
+    from offline_rl_rec.sessions import with_behaviours as with_behaviours
+
+__version__ = "0.1.0"
+
+_HOMES = {"sessions": ("RewardRule", "Sessions", "discounted_returns", "with_behaviours")}
+
+__all__ = ["RewardRule", "Sessions", "__version__", "discounted_returns", "with_behaviours"]
+
+__getattr__, __dir__ = attach(
+    __name__, {name: f"offline_rl_rec.{home}" for home, names in _HOMES.items() for name in names}
+)
