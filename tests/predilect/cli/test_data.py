@@ -33,6 +33,16 @@ def test_inspects_a_persons_own_columns(predilect: Run, tmp_path: Path) -> None:
     result = predilect("data", "inspect", path, *flags)
     assert result.exit_code == 0, result.output
     assert "titles      0 of 2 items" in result.output
+    assert "repeats     0.0% of the interactions: people take an item once" in result.output
+
+
+def test_inspect_says_which_protocol_suits_a_log_with_repeats(predilect: Run, tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id,timestamp\n1,5,10\n1,5,11\n2,5,12\n2,6,13\n")
+    result = predilect("data", "inspect", path)
+    assert result.exit_code == 0, result.output
+    assert "repeats     25.0% of the interactions: people come back to items" in result.output
+    assert "--no-mask-seen" in result.output
 
 
 def test_a_broken_line_is_named_and_skipped_on_request(predilect: Run, tmp_path: Path) -> None:

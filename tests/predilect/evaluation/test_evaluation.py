@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 
 from predilect.data.catalogue import Catalogue
 from predilect.data.rows import SequenceRows, UserSequences
 from predilect.data.splits import SequenceSplits
 from predilect.evaluation import Evaluation, bootstrap_interval, compare, evaluate, paired_bootstrap, paired_difference
+from predilect.evaluation.kinds import kinds_of_rows
 from predilect.evaluation.ranking import MISS
 from predilect.recommender import Recommender
 
@@ -42,7 +44,7 @@ def make_splits(seed: int = 0, users: int = 20, candidates: bool = True) -> Sequ
     if candidates:
         protocol |= {"candidates": 4, "candidate_seed": 3, "negatives": "uniform"}
     return SequenceSplits(
-        test.select([]), test.select(range(3)), test, test.select([]).to_dataset(),
+        test.select([]), test.select(range(3)), test, Dataset.from_dict({"item_id": [1] * 60 + [2] * 3}),
         Catalogue(names, names, ((),) * ITEMS), protocol, (),
     )  # fmt: skip
 
@@ -193,6 +195,18 @@ def test_repeats_and_new_items_are_given_apart(splits: SequenceSplits) -> None:
         if mask:  # even of a list as long as the catalogue: what is hidden is not found
             assert apart["repeat"]["hr@20"] == apart["repeat"]["ndcg@20"] == 0
             assert apart["repeat"]["mrr"] < 1e-9
+
+
+def test_kinds_of_rows_are_given_apart(splits: SequenceSplits) -> None:
+    found = evaluate(Fixed(), splits, bootstrap=0)
+    ranks = np.array(found.rows["rank"])
+    for by, kinds in kinds_of_rows(splits.test, splits).items():
+        assert list(found.rows[by]) == list(kinds.values)
+        groups = found.groups[by]
+        assert list(groups) == [name for name in kinds.names if name in set(kinds.values)]
+        for name, group in groups.items():
+            mine = ranks[kinds.values == name]
+            assert (group["rows"], group["hr@5"]) == (len(mine), pytest.approx((mine <= 5).mean()))
 
 
 def test_masked_repeats_are_left_out_by_name(splits: SequenceSplits) -> None:

@@ -5,14 +5,15 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from predilect.leaderboard import charts
-from predilect.leaderboard.report import finding, headline, mark, render, write_report
-from predilect.leaderboard.results import Leaderboard, ModelComparison
+from predilect.leaderboard.report import finding, headline, kind_tables, mark, render, write_report
+from predilect.leaderboard.results import GroupComparison, Leaderboard, ModelComparison
 
 MakeBoard = Callable[..., Leaderboard]
 HOSTILE = [
@@ -90,6 +91,49 @@ def test_headline_says_what_the_comparison_says(make_board: MakeBoard) -> None:
     assert headline(Leaderboard(**{**vars(board), "models": board.failed})) == "No model finished."
     behind = [*baselines, *(m for m in board.ranked if not m.is_baseline)]
     assert headline(Leaderboard(**{**vars(board), "models": behind})) == "No trained model beats item-knn."
+
+
+def with_kinds(board: Leaderboard, beats: bool) -> Leaderboard:
+    """Targets taken 1 to 5 times: sasrec .03 and item-knn .01; more often: .06 and .07; 5 % repeats."""
+    values = {"sasrec": (0.03, 0.06), "item-knn": (0.01, 0.07)}
+    models = []
+    for m in board.models:
+        if m.name not in values:
+            continue
+        ends = [{"rows": 400, "ndcg@10": v, "ndcg@10_low": v - 0.01, "ndcg@10_high": v + 0.01} for v in values[m.name]]
+        groups = {"target_frequency": {"never": {"rows": 3, "ndcg@10": 0.0}, "1 to 5": ends[0], "more": ends[1]}}
+        groups["repeat"] = {"new": ends[1], "repeat": {"rows": 340, "ndcg@10": 0.0}}
+        models.append(replace(m, groups=groups, metrics={**m.metrics, "repeat_targets": 340}))
+    models.sort(key=lambda m: m.name)  # item-knn comes first
+    shared = {"model": "sasrec", "other": "item-knn", "by": "target_frequency", "rows": 400, "users": 90}
+    compared = [
+        GroupComparison(**shared, group="1 to 5", difference=0.02, low=0.01, high=0.03, beats=beats, loses=False),
+        GroupComparison(**shared, group="more", difference=-0.01, low=-0.02, high=0.0, beats=False, loses=False),
+    ]
+    return replace(board, models=models, group_comparisons=compared)
+
+
+def test_headline_says_for_whom_the_best_counting_method_is_beaten(make_board: MakeBoard) -> None:
+    won = "On the whole no trained model beats item-knn; for items taken 1 to 5 times in training sasrec does."
+    assert headline(with_kinds(make_board(), beats=True)) == won
+    assert headline(with_kinds(make_board(), beats=False)) == "No trained model beats item-knn."
+
+
+def test_tables_by_kinds_of_rows(make_board: MakeBoard) -> None:
+    board = with_kinds(make_board(), beats=True)
+    frequency, repeat = kind_tables(board)
+    assert frequency["columns"] == [("never", 3), ("1 to 5", 400), ("more than 50", 400)]
+    assert [line["name"] for line in frequency["lines"]] == ["item-knn", "sasrec"]
+    cells = {line["name"]: line["cells"] for line in frequency["lines"]}
+    assert [c["sign"] for c in cells["sasrec"]] == ["", "▲", "≈"]
+    assert [c["best"] for c in cells["item-knn"]] == [True, False, True]
+    assert repeat["columns"] == [("new", 400), ("repeat", 340)]
+    text = " ".join(Tags(render(board)).text)
+    assert "By how often the target was taken in training" in text
+    assert "5.0% of the targets were taken before by the same user" in " ".join(text.split())
+    few = replace(board, models=[replace(m, metrics={**m.metrics, "repeat_targets": 68}) for m in board.models])
+    assert len(kind_tables(few)) == 1  # 1 % or less is not shown apart
+    assert kind_tables(make_board()) == []  # results of an earlier version
 
 
 def test_page_of_failures_only(make_board: MakeBoard) -> None:

@@ -99,8 +99,22 @@ def _print_counts(console: Console, data: RecDataset) -> None:
     console.print(f"sparsity    {1 - filled:.3%} of all pairs of user and item are empty", highlight=False)
     times = data.interactions.with_format("arrow")[:]["timestamp"].to_numpy()
     console.print(f"time        {_moment(int(times.min()))} to {_moment(int(times.max()))}", highlight=False)
+    repeats, protocol = repeated(data)
+    console.print(f"repeats     {repeats:.1%} of the interactions: {protocol}", highlight=False)
     titled = sum(bool(title) for title in data.catalogue.titles)
     console.print(f"titles      {titled:,} of {last.items:,} items", highlight=False)
+
+
+def repeated(data: RecDataset) -> tuple[float, str]:
+    """Share of the interactions whose user had taken the item before, and the protocol that suits such a log."""
+    import numpy as np
+
+    table = data.interactions.with_format("arrow")[:]
+    pairs = np.stack([table["user_id"].to_numpy(), table["item_id"].to_numpy()], axis=1)
+    share = 1 - len(np.unique(pairs, axis=0)) / len(pairs)
+    if share > 0.01:
+        return share, "people come back to items, rank with --no-mask-seen, which hides nothing"
+    return share, "people take an item once, rank without what they took before (--mask-seen, the default)"
 
 
 def _print_head(console: Console, data: RecDataset, rows: int = 5) -> None:

@@ -16,6 +16,7 @@ from datasets import Dataset
 from predilect.data.rows import SequenceRows
 from predilect.data.splits import SequenceSplits
 from predilect.evaluation.bootstrap import bootstrap_intervals
+from predilect.evaluation.kinds import Kinds, kinds_of_rows
 from predilect.evaluation.ranking import RankingMetrics, top_items
 
 if TYPE_CHECKING:
@@ -38,12 +39,14 @@ class Evaluation:
             seen items are masked).
         results: `rows`, `users`, `repeat_targets`, the metrics, and `<metric>_low`, `<metric>_high`.
         rows: `row` (its number in the part), `user_id`, `position` (of the target in the user's sequence), `target`,
-            `repeat` (whether it was taken before), `rank`, and `top`: the list that the user would be shown, the best
+            `repeat` (whether it was taken before), `target_frequency` and `history_length` (`kinds_of_rows`), `rank`,
+            and `top`: the list that the user would be shown, the best
             items that are not masked, best first, as `Recommender.recommend` orders them. It is made without knowing
             the target: a masked target is never in it and has the rank `MISS`; and of equal scores the lower id comes
             first, while `rank` counts against the target.
-        groups: column -> value -> results of the rows that have it. "repeat" is always there, with what was taken
-            before ("repeat") and what is new to the user ("new"); the others are those of `group_by`.
+        groups: column -> value -> results of the rows that have it. Always there are "repeat", with what was taken
+            before ("repeat") and what is new to the user ("new"), and the kinds of rows of `kinds_of_rows`:
+            "target_frequency" and "history_length"; the others are those of `group_by`.
     """
 
     recommender: str
@@ -154,7 +157,12 @@ def evaluate(
             raise ValueError(f"every target of the part {part!r} was taken before: pass mask_seen=False")
     rows = whole.select(numbers)
     repeat = rows.repeat
-    labels = {"repeat": np.where(repeat, "repeat", "new"), **{n: rows.column(n) for n in group_by if n != "repeat"}}
+    kinds = kinds_of_rows(rows, splits)
+    labels = {
+        "repeat": _as_kinds(np.where(repeat, "repeat", "new")),
+        **kinds,
+        **{name: _as_kinds(rows.column(name)) for name in group_by if name != "repeat"},
+    }
     metrics, lists = _ranked(recommender, rows, splits.num_items, ks, batch_size, full, mask_seen, top)
     setting = {
         **_setting(splits, part, full, mask_seen),
@@ -168,7 +176,7 @@ def evaluate(
         results[f"coverage@{top}"] = int((torch.unique(lists) > 0).sum()) / splits.num_items
     groups = {name: _by_value(column, values, rows.user, bootstrap, seed) for name, column in labels.items()}
     return Evaluation(
-        recommender.name, setting, results, _rows(numbers, rows, metrics, lists if top else None), groups
+        recommender.name, setting, results, _rows(numbers, rows, kinds, metrics, lists if top else None), groups
     )
 
 
@@ -221,13 +229,20 @@ def _drawn_rows(total: int, count: int | None, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(total)[:count])
 
 
-def _rows(numbers: np.ndarray, rows: SequenceRows, metrics: RankingMetrics, lists: torch.Tensor | None) -> Dataset:
+def _rows(
+    numbers: np.ndarray,
+    rows: SequenceRows,
+    kinds: dict[str, Kinds],
+    metrics: RankingMetrics,
+    lists: torch.Tensor | None,
+) -> Dataset:
     columns: dict[str, Any] = {
         "row": numbers,
         "user_id": rows.user,
         "position": rows.position,
         "target": rows.target,
         "repeat": rows.repeat,
+        **{name: values for name, (_, values) in kinds.items()},
         "rank": metrics.per_row()["rank"],
     }
     if lists is not None:  # 0 fills a list of a user who has fewer items left
@@ -258,14 +273,20 @@ def _summary(values: dict[str, np.ndarray], user: np.ndarray, bootstrap: int, se
     return results
 
 
+def _as_kinds(values: np.ndarray) -> Kinds:
+    """The distinct values, in their order."""
+    return Kinds(tuple(np.unique(values)), values)
+
+
 def _by_value(
-    labels: np.ndarray, values: dict[str, np.ndarray], user: np.ndarray, bootstrap: int, seed: int
+    labels: Kinds, values: dict[str, np.ndarray], user: np.ndarray, bootstrap: int, seed: int
 ) -> dict[str, dict[str, float]]:
     """Results of the rows with each label; without intervals where all rows are one user's."""
     groups: dict[str, dict[str, float]] = {}
-    distinct, number = np.unique(labels, return_inverse=True)
-    for code, label in enumerate(distinct):
-        mine = number == code
+    for label in labels.names:
+        mine = labels.values == label
+        if not mine.any():
+            continue
         resamples = bootstrap if len(np.unique(user[mine])) > 1 else 0
         groups[str(label)] = _summary({n: v[mine] for n, v in values.items()}, user[mine], resamples, seed)
     return groups

@@ -108,6 +108,7 @@ class ModelRun:
         return self._describe(
             "ok",
             metrics=dict(evaluation.metrics),
+            groups=evaluation.groups,
             num_parameters=recommender.num_parameters,
             fit_seconds=training["seconds"],
             curve=training["curve"],

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from predilect.leaderboard import charts
-from predilect.leaderboard.results import HEADLINE, Leaderboard, ModelComparison
+from predilect.leaderboard.results import HEADLINE, GroupComparison, Leaderboard, ModelComparison
 from predilect.runs import write_text
 
 STRATEGIES = {
@@ -17,6 +17,13 @@ STRATEGIES = {
     "by_user": "by user: whole users go to training, validation or test",
     "official": "the split that the data set comes with",
 }
+_KINDS = {
+    "target_frequency": "By how often the target was taken in training",
+    "history_length": "By how much the user had taken before",
+    "repeat": "By whether the user had taken the target before",
+}
+_ORDER = ("never", "0 to 5", "1 to 5", "6 to 20", "6 to 50", "21 to 50", "more", "new", "repeat")
+_COLUMNS = {"more": "more than 50"}
 _METRICS = ("hr@10", HEADLINE, "mrr", "hr@1", "hr@5", "hr@20", "coverage@10", "valid_ratio")
 
 
@@ -49,6 +56,8 @@ def render(board: Leaderboard) -> str:
         columns=metric_columns(board),
         best=best_values(board),
         marks={m.name: mark(board, m.name) for m in board.ranked},
+        kinds=kind_tables(board),
+        repeats=repeat_share(board),
         styles=charts.series(board),
         ranking=charts.ranking(board),
         scatter=charts.accuracy_and_time(board),
@@ -68,7 +77,12 @@ def headline(board: Leaderboard) -> str:
         return f"{best.name} ranks the next item best."
     if best.name == baseline.name:
         others = [m for m in board.ranked if not m.is_baseline]
-        return f"No trained model beats {best.name}." if others else f"{best.name} ranks the next item best."
+        if not others:
+            return f"{best.name} ranks the next item best."
+        won = max((c for c in board.group_comparisons if c.beats), key=lambda c: c.low, default=None)
+        if won is None:
+            return f"No trained model beats {best.name}."
+        return f"On the whole no trained model beats {best.name}; for {whom(won)} {won.model} does."
     gain = best.headline / baseline.headline - 1 if baseline.headline else None
     compared = board.compared(best.name, baseline.name)
     if compared is None or not compared.is_significant:
@@ -94,6 +108,64 @@ def finding(board: Leaderboard) -> str:
     if close:
         return f"{sentence} Its difference to {_join(close)} is within the noise."
     return f"{sentence} Its lead over every other model is larger than the noise." if pairs else sentence
+
+
+def whom(compared: GroupComparison) -> str:
+    """The rows of a kind in words.
+
+    Examples:
+        >>> whom(GroupComparison("a", "b", "target_frequency", "1 to 5", 9, 9, 0.1, 0.0, 0.2, False, False))
+        'items taken 1 to 5 times in training'
+    """
+    if compared.by == "history_length":
+        return f"people with {_number(compared.group)} items before"
+    if compared.group == "never":
+        return "items never taken in training"
+    return f"items taken {_number(compared.group)} times in training"
+
+
+def _number(group: str) -> str:
+    return "more than 50" if group == "more" else group
+
+
+def kind_tables(board: Leaderboard) -> list[dict[str, Any]]:
+    """A table for each kind of row: its title, its columns with their number of rows, and a line for each model.
+
+    What was taken before is a kind of its own where that is more than 1 % of the rows.
+    """
+    tables = []
+    for by, title in _KINDS.items():
+        if by == "repeat" and repeat_share(board) <= 0.01:
+            continue
+        models = [m for m in board.ranked if by in m.groups]
+        columns = {group: int(found["rows"]) for m in reversed(models) for group, found in m.groups[by].items()}
+        if not columns:
+            continue
+        order = [group for group in _ORDER if group in columns]
+        best = {g: max(m.groups[by][g][HEADLINE] for m in models if g in m.groups[by]) for g in order}
+        lines = [
+            {"name": m.name, "cells": [_kind_cell(board, m.name, by, g, m.groups[by].get(g), best[g]) for g in order]}
+            for m in models
+        ]
+        tables.append({"title": title, "columns": [(_COLUMNS.get(g, g), columns[g]) for g in order], "lines": lines})
+    return tables
+
+
+def _kind_cell(
+    board: Leaderboard, model: str, by: str, group: str, found: dict[str, float] | None, best: float
+) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    compared = next((c for c in board.group_comparisons if (c.model, c.by, c.group) == (model, by, group)), None)
+    sign = "" if compared is None else "▲" if compared.beats else "▼" if compared.loses else "≈"
+    ends = [found.get(f"{HEADLINE}_{end}") for end in ("low", "high")]
+    return {"value": found[HEADLINE], "low": ends[0], "high": ends[1], "best": found[HEADLINE] == best, "sign": sign}
+
+
+def repeat_share(board: Leaderboard) -> float:
+    """Share of the test rows whose target its user had taken before."""
+    best = board.best
+    return float(best.metrics.get("repeat_targets", 0)) / float(best.metrics["rows"]) if best else 0.0
 
 
 def sampled(board: Leaderboard) -> str:

@@ -20,6 +20,7 @@ class ModelResult:
         name: name in the registry.
         status: "ok", or "failed" with the reason in `error`.
         metrics: what `evaluate` returned; empty for a failed model.
+        groups: the same by kinds of rows (`Evaluation.groups`).
         num_parameters: learned parameters; 0 marks a counting method, a baseline of the comparisons.
         fit_seconds: wall clock of fitting, interruptions not counted.
         evaluation_seconds: wall clock of ranking the test rows.
@@ -39,6 +40,7 @@ class ModelResult:
     config: dict[str, Any] = field(default_factory=dict)
     fingerprint: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
+    groups: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
 
     @property
     def is_baseline(self) -> bool:
@@ -73,6 +75,31 @@ class ModelComparison:
 
 
 @dataclass(frozen=True)
+class GroupComparison:
+    """A trained model against the best counting method on the rows of one kind, as in `ModelComparison`.
+
+    Attributes:
+        by: "target_frequency" or "history_length".
+        group: the kind.
+        rows, users: how many there are.
+        beats, loses: the interval of the difference leaves out 0 after Bonferroni's correction over all comparisons of
+            the run's kinds, and 30 users or more have such a row: percentile intervals of fewer are too narrow.
+    """
+
+    model: str
+    other: str
+    by: str
+    group: str
+    rows: int
+    users: int
+    difference: float
+    low: float
+    high: float
+    beats: bool
+    loses: bool
+
+
+@dataclass(frozen=True)
 class Leaderboard:
     """A finished run.
 
@@ -82,6 +109,7 @@ class Leaderboard:
         counts: rows, users and items after each step of preparation.
         models: best first; failed ones last.
         comparisons: every model against the best baseline, and the best model against every other.
+        group_comparisons: every trained model against the best baseline, by kinds of rows.
         examples: users with their history, next item and every model's first five.
         versions, hardware, command, date: where the numbers come from.
     """
@@ -97,6 +125,7 @@ class Leaderboard:
     command: str
     date: str
     schema: int = SCHEMA
+    group_comparisons: list[GroupComparison] = field(default_factory=list)
 
     @property
     def ranked(self) -> list[ModelResult]:
@@ -149,6 +178,7 @@ class Leaderboard:
             raise ValueError(f"{path} has format {values['schema']}, this version reads format {SCHEMA}: run it again")
         values["models"] = [ModelResult(**m) for m in values["models"]]
         values["comparisons"] = [ModelComparison(**c) for c in values["comparisons"]]
+        values["group_comparisons"] = [GroupComparison(**c) for c in values.get("group_comparisons", [])]
         return cls(**values)
 
 

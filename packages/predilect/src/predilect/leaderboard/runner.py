@@ -121,7 +121,7 @@ def _write_config(config: LeaderboardConfig) -> None:
 def _conclude(
     config: LeaderboardConfig, splits: SequenceSplits, results: list[ModelResult], command: str
 ) -> Leaderboard:
-    from predilect.leaderboard.comparisons import compare_models
+    from predilect.leaderboard.comparisons import compare_in_groups, compare_models
     from predilect.leaderboard.examples import pick_examples
     from predilect.runs import hardware, versions
 
@@ -133,6 +133,7 @@ def _conclude(
         counts=[dataclasses.asdict(c) for c in splits.counts],
         models=models,
         comparisons=compare_models(models, folder, config),
+        group_comparisons=compare_in_groups(models, folder, config),
         examples=pick_examples(models, folder, splits, config),
         versions=versions(),
         hardware=hardware(),
