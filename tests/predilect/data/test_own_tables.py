@@ -271,3 +271,12 @@ def test_packed_or_not_is_known_by_the_content(own: Any) -> None:
 def test_what_is_no_text(own: Any, content: bytes, says: str) -> None:
     with pytest.raises(DataError, match=says):
         own(content)
+
+
+@pytest.mark.parametrize("line", ['3,10,1,103,"Open\n', '3,"10,1,103,Open\n'])
+def test_a_quotation_mark_that_stays_open_loses_no_line_silently(own: Any, line: str) -> None:
+    header, body = HEADER.replace("\n", ",title\n"), LOG.removeprefix(HEADER).replace("\n", ",T\n")
+    with pytest.raises(DataError, match=r"log.csv: a quotation mark in line 5 is never closed"):
+        own(header + body + line + body)
+    closed = own(header + body + '3,12,1,103,"Two\nlines"\n')
+    assert "Two\nlines" in closed.catalogue.titles

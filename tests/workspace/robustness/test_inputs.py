@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -34,7 +34,8 @@ class Case:
     Attributes:
         name: what is special about the input.
         files: path -> content; `.gz` is packed, unless it is bytes already.
-        command: words after `predilect`, run in the folder of the files.
+        command: words after `predilect`, run in the folder of the files; `{board}` is a finished leaderboard on `LOG`,
+            `{model}` a language model that nobody trained.
         status: exit status; 0: it is read, 2: refused with one message.
         says: words of the output, in any order.
         leaves: files that are there afterwards besides those of `files`; one that ends in / may hold anything.
@@ -177,17 +178,164 @@ READERS = [
     refused("no Parquet", LOG, "log.parquet cannot be read as Parquet", file="log.parquet"),
 ]  # fmt: skip
 
-COMMANDS = [
-    Case("convert onto a full folder", {"log.csv": LOG, "out/a.txt": "x"}, "data convert log.csv out", 2,
-         ("not an empty folder",)),
-    Case("recommend without a model", {}, "recommend i1", 2, ("no saved recommender", "--model FOLDER")),
-    Case("evaluate without a model", {"log.csv": LOG}, "evaluate --data log.csv", 2, ("no saved recommender",)),
-    Case("an unknown recommender", {"log.csv": LOG}, f"leaderboard --data log.csv --models popularty {BAD_OPTION}", 2,
-         ("popularty", "popularity")),
-    Case("an option that is none", {"log.csv": LOG}, "leaderboard --data log.csv --ratios 1,2", 2, ("ratios",)),
+KNOWN = [
+    Case("MovieLens-100K with a line too short", {"u.data": "1\t2\t3\n", "u.item": "2|Two" + "|" * 22},
+         "data inspect .", 2,
+         ("u.data line 1: 3 fields instead of 4",)),
+    Case("MovieLens-1M that is empty", {"ratings.dat": "", "movies.dat": "1::One::War\n"}, "data inspect .", 2,
+         ("ratings.dat is empty",)),
+    Case("MovieTweetings packed and cut short", {"ratings.dat": TRUNCATED, "movies.dat": "0000001::One::War\n"},
+         "data inspect .", 2, ("ratings.dat is damaged",)),
+    Case("Last.fm without a column", {"user_taggedartists-timestamps.dat": "userID\ttagID\n1\t2\n",
+         "artists.dat": "id\n"},
+         "data inspect .", 2, ("lacks the column artistID, timestamp (got userID, tagID)",)),
+    Case("Steam that is no Python", {"steam_reviews.json": "import os\n"}, "data inspect .", 2,
+         ("steam_reviews.json line 1: cannot be parsed",)),
+    Case("Goodreads without its map", {"goodreads_interactions.csv": "user_id,book_id,rating\n"}, "data inspect .", 2,
+         ("without book_id_map.csv",)),
+    Case("YooChoose with a word for a number", {"yoochoose-clicks.dat": "1,2014-04-07T10:51:09.277Z,x,0\n"},
+         "data inspect .", 2, ("item_id is not a whole number", "all 1 rows")),
+    Case("KuaiRec in UTF-16",
+         {"big_matrix.csv": "user_id,video_id,timestamp,watch_ratio\n0,1,5,1\n0,2,6,1\n".encode("utf-16")},
+         "data inspect .", 0, ("0 errors",)),
+    Case("ZhihuRec in Latin-1", {"inter_impression.csv": "é,7,1,1\n".encode("latin-1")}, "data inspect .", 2,
+         ("inter_impression.csv is not UTF-8 text (line 1: byte 0xe9)", "convert the file")),
+    Case("DreamRec without Parquet", {f"{n}.parquet": "x" for n in ("train", "val",
+         "test")} | {"statistics.json": "{}"},
+         "data inspect .", 2, ("train.parquet cannot be read as Parquet",)),
+    Case("RetailRocket with a spreadsheet for a log", {"events.csv": b"PK\x03\x04..."},
+         "data inspect . --format retailrocket", 2,
+         ("a ZIP archive or a spreadsheet",)),
+    Case("RecBole without types", {"a.inter": "user_id\titem_id\n1\t2\n"}, "data inspect .", 2,
+         ("fields without a type token",)),
+    Case("RecBole in milliseconds",
+         {"a.inter": "user_id:token\titem_id:token\ttimestamp:float\n1\t2\t1400000000000\n"},
+         "data inspect .", 0, ("milliseconds", "2014-05-13")),
+    Case("a saved data set that is no JSON", {"predilect.json": "{"}, "data inspect .", 2, ("predilect.json",)),
+    Case("options for a saved data set", {"predilect.json": "{}"}, "data inspect . --ties random", 2,
+         ("read as it was saved", "ties")),
 ]  # fmt: skip
 
-TABLE = [*READERS, *COMMANDS]
+COMMANDS = [
+    Case("convert", {"log.csv": LOG}, "data convert log.csv out", 0, ("wrote",), leaves=("out/",)),
+    Case("convert onto a full folder", {"log.csv": LOG, "out/a.txt": "x"}, "data convert log.csv out", 2,
+         ("not an empty folder",)),
+    Case("convert a faulty log", {"log.csv": LOG + "u1\n"}, "data convert log.csv out", 2, ("line 47",)),
+    Case("recommend without a model", {}, "recommend i1", 2, ("no saved recommender", "--model FOLDER")),
+    Case("recommend from a file", {"m": "x"}, "recommend i1 --model m", 2, ("no saved recommender in m",)),
+    Case("recommend from a method that is no JSON", {"m/method.json": "{"}, "recommend i1 --model m",
+         2, ("method.json",)),
+    Case("recommend", {}, "recommend i1 --model {board} -k 2", 0, ("after item i1",)),
+    Case("recommend for a title nobody has", {}, "recommend Nobody --model {board}", 2,
+         ("not in the catalogue of 7 items: 'Nobody'",)),
+    Case("recommend nothing", {}, "recommend i1 --model {board} -k 0", 2, ("greater than or equal to 1",)),
+    Case("evaluate without a model", {"log.csv": LOG}, "evaluate --data log.csv", 2, ("no saved recommender",)),
+    Case("evaluate on other items", {"log.csv": LOG.replace("i6", "j6")},
+         "evaluate --data log.csv --model {board} --k-core 0",
+         2, ("only the data has 1 items",)),
+    Case("evaluate on a faulty log", {"log.csv": LOG + "u1\n"},
+         "evaluate --data log.csv --model {board} --output-dir out",
+         2, ("line 47",)),
+    Case("evaluate on semicolons", {"log.csv": LOG.replace(",", ";")},
+         "evaluate --data log.csv --model {board} --k-core 0 --bootstrap 10 --separator ;", 0, ("ndcg@10",)),
+    Case("leaderboard on a faulty log", {"log.csv": LOG + "u1\n"}, f"leaderboard --data log.csv {BAD_OPTION}",
+         2, ("line 47",)),
+    Case("leaderboard with drawn ties", {"log.csv": with_times(0)},
+         "leaderboard --data log.csv --models random --split leave_one_out --ties random --ties-seed 3 --bootstrap 10 "
+         f"{BAD_OPTION}", 0, ("ties random, seed 3",), leaves=("out/",)),
+    Case("leaderboard on a log that is too short", {"log.csv": LOG},
+         "leaderboard --data log.csv --k-core 50 --output-dir out",
+         2, ("the 50-core of log is empty",)),
+    Case("an unknown recommender", {"log.csv": LOG}, f"leaderboard --data log.csv --models popularty {BAD_OPTION}", 2,
+         ("popularty", "popularity")),
+    Case("heads that do not divide the width", {}, "leaderboard --data nowhere.csv --models sasrec --recommenders "
+         f"sasrec.num_heads=3 {BAD_OPTION}", 2, ("recommenders.sasrec: num_heads must divide hidden_size",)),
+    Case("an encoder's heads that do not divide its width", {}, "leaderboard --data nowhere.csv --models dreamrec "
+         f"--recommenders dreamrec.encoder_options={{\'num_heads\':3}} {BAD_OPTION}", 2, ("num_heads must divide",)),
+    Case("a retriever that is none", {}, "leaderboard --data nowhere.csv --models language --recommenders "
+         f"language.retriever=knn {BAD_OPTION}", 2, ("retriever must be one of", "(got 'knn')")),
+    Case("an option of another recommender", {},
+         f"leaderboard --models popularity --recommenders sasrec.seed=1 {BAD_OPTION}", 2,
+         ("options for sasrec, which the run does not compare",)),
+    Case("an option that is none", {"log.csv": LOG}, "leaderboard --data log.csv --ratios 1,2", 2, ("ratios",)),
+    Case("an output folder that is a file", {"log.csv": LOG, "out": "x"},
+         f"leaderboard --data log.csv {BAD_OPTION}", 2,
+         ("the output folder out is a file",)),
+    Case("a YAML file that is none", {"run.yaml": "a: ["}, "leaderboard --config run.yaml",
+         2, ("run.yaml is not valid YAML",)),
+    Case("DreamRec on a faulty log", {"log.csv": LOG + "u1\n"}, f"dreamrec train --data log.csv {BAD_OPTION}",
+         2, ("line 47",)),
+    Case("a language model on a faulty log", {"log.csv": LOG + "u1\n"},
+         f"llm-rec train --method bigrec --data log.csv {BAD_OPTION}", 2, ("line 47",)),
+    Case("a language model with an option that is none", {},
+         f"llm-rec train --method bigrec --set gama=1 {BAD_OPTION}", 2,
+         ("no option 'gama'", "gamma")),
+]  # fmt: skip
+
+OPTIONS = "--model {model} --method dpo --output-dir out --dataset"
+PAIR = '{"prompt": "p", "chosen": "a", "rejected": "b"}\n'
+CHAT = json.dumps({name: [{"role": "user", "content": text}] for name, text in json.loads(PAIR).items()}) + "\n"
+ALIGN = [
+    Case("no preferences", {}, f"align {OPTIONS} rows.jsonl", 2, ("rows.jsonl",)),
+    Case("preferences without rejected answers", {"rows.jsonl": PAIR.replace("rejected", "refused")},
+         f"align {OPTIONS} rows.jsonl", 2, ("missing: rejected",)),
+    Case("an empty file of preferences", {"rows.jsonl": ""}, f"align {OPTIONS} rows.jsonl", 2, ("rows.jsonl",)),
+    Case("preferences in Latin-1", {"rows.jsonl": PAIR.replace('"p"', '"é"').encode("latin-1")},
+         f"align {OPTIONS} rows.jsonl", 2, ("rows.jsonl line 1 is not UTF-8",)),
+    Case("a null among preferences", {"rows.jsonl": PAIR * 3 + PAIR.replace('"a"', "null")},
+         f"align {OPTIONS} rows.jsonl", 2,
+         ("chosen is null", "rows.jsonl line 4")),
+    Case("text and messages mixed", {"rows.jsonl": PAIR + CHAT}, f"align {OPTIONS} rows.jsonl", 2,
+         ("line 1 has text as prompt and rows.jsonl line 2 has messages",)),
+    Case("preferences packed and cut short", {"rows.jsonl.gz": gzip.compress((PAIR * 900).encode())[:60]},
+         f"align {OPTIONS} rows.jsonl.gz", 2, ("rows.jsonl.gz is damaged",)),
+    Case("half of a character in a preference", {"rows.jsonl": PAIR.replace('"a"', '"\\ud83d"')},
+         f"align {OPTIONS} rows.jsonl", 2, ("line 1", "lone surrogate")),
+    Case("a method that is none", {"rows.jsonl": PAIR},
+         "align --model {model} --method dppo --dataset rows.jsonl", 2, ("dppo",)),
+    Case("an option of align that is none", {"rows.jsonl": PAIR}, f"align {OPTIONS} rows.jsonl --bta 1",
+         2, ("--bta", "beta")),
+]  # fmt: skip
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": ""}
+SIGNS = with_column("title", "Amélie ≈ 七").replace("i0,", "ï0,")
+LOCALE = [
+    Case("titles in an ASCII locale", {"log.csv": SIGNS}, "data inspect log.csv", 0, ("Am?lie ? ?",
+         "titles 7 of 7"), env=ASCII),
+    Case("a leaderboard in an ASCII locale", {"log.csv": SIGNS},
+         "leaderboard --data log.csv --models popularity,random --k-core 0 --bootstrap 10 --output-dir out", 0,
+         ("popularity", "report: out/report.html"), leaves=("out/",), env=ASCII),
+    Case("a path that an ASCII locale cannot write", {"log.csv": LOG},
+         "leaderboard --data log.csv --output-dir ü/out", 2,
+         (r"/\xfc/out' cannot be written in this locale", "PYTHONUTF8=1"), env=ASCII),
+    Case("a file that an ASCII locale cannot name", {"log.csv": LOG}, "data inspect lög.csv", 2,
+         (r"l\xf6g.csv' cannot be written in this locale",), env=ASCII),
+]  # fmt: skip
+
+TABLE = [*READERS, *KNOWN, *COMMANDS, *ALIGN, *LOCALE]
+
+
+@pytest.fixture(scope="session")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "log.csv").write_text(LOG)
+    words = ["leaderboard", "--data", str(folder / "log.csv"), "--models", "popularity", "--k-core", "0"]
+    result = CliRunner().invoke(app, [*words, "--bootstrap", "10", "--output-dir", str(folder / "out")])
+    assert result.exit_code == 0, result.output
+    return folder / "out"
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tokenizers import Tokenizer, models
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("model")
+    core = Tokenizer(models.WordLevel({"</s>": 0, "p": 1, "a": 2, "b": 3, "?": 4}, unk_token="?"))
+    PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>").save_pretrained(folder)
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    LlamaForCausalLM(LlamaConfig(vocab_size=5, **sizes)).save_pretrained(folder)
+    return folder
 
 
 def test_rows_have_names_of_their_own() -> None:
@@ -195,7 +343,11 @@ def test_rows_have_names_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("case", TABLE, ids=lambda case: case.name)
-def test_input(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_input(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    for fixture in ("board", "model"):
+        if f"{{{fixture}}}" in case.command:
+            folder = str(request.getfixturevalue(fixture))
+            case = replace(case, command=case.command.replace(f"{{{fixture}}}", folder))
     for name, content in case.files.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)

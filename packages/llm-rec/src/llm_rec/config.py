@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 from predilect.configuration import at_least, option
 from predilect.recommender import RecommenderConfig
+from predilect.registry import registered
 from predilect.training.options import PROMPT, TRAINING, AnswerOptions, TuningOptions, positive
 
 RANKING = "Ranking"
@@ -54,6 +55,8 @@ class PromptedConfig(TuningOptions, AnswerOptions, RecommenderConfig):
         self.check_training()
         at_least(self, max_length=16, sft_steps=0, test_rows=2)
         positive(self, "sft_epochs")
+        if self.retriever not in (there := registered()):
+            raise ValueError(f"retriever must be one of {', '.join(sorted(there))} (got {self.retriever!r})")
 
     def quick(self) -> Self:
         """The same with a few steps: enough to see that all works."""

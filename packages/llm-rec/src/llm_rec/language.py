@@ -68,7 +68,7 @@ class LanguageRecommender(CandidateRecommender[LanguageT]):
         for name in ("model", PARTS):
             if not (folder / name).exists():
                 raise FileNotFoundError(f"start_from is the folder of a saved recommender: {folder} has no {name}")
-        self._read = TrainingRows(**json.loads((folder / PARTS).read_text())["training_rows"])
+        self._read = TrainingRows(**json.loads((folder / PARTS).read_text(encoding="utf-8"))["training_rows"])
         model, tokenizer = load_language_model(folder / "model", self.config, trainable=True)
         return model.to(default_device()), tokenizer
 

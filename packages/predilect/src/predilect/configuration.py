@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from predilect.encoding import require_path
+
 T = TypeVar("T")
 
 
@@ -167,6 +169,7 @@ def _convert_scalar(kind: Any, value: Any, where: str) -> Any:
         except (TypeError, ValueError):
             raise _wrong(where, value, "a number") from None
     if kind is Path and isinstance(value, str | Path):
+        require_path(value)
         return Path(value)
     if kind in (int, str, bool) and type(value) is kind:
         return value

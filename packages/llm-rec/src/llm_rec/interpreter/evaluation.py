@@ -51,7 +51,7 @@ class InterpreterEvaluation:
         results = {name: None if value != value else value for name, value in self.results.items()}
         summary = {"system": self.system, "setting": self.setting, "results": results}
         pq.write_table(self.rows.with_format("arrow")[:], folder / "rows.parquet")
-        (folder / "evaluation.json").write_text(json.dumps(summary, indent=2) + "\n")
+        (folder / "evaluation.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 
 def evaluate(

@@ -108,7 +108,7 @@ class VectorSource:
         for name in ("config.json", "model.safetensors"):
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"no {name} in {folder}: it is incomplete, save the interpreter again")
-        model_type = json.loads((folder / "config.json").read_text()).get("model_type")
+        model_type = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
         kinds = {kind.config_class.model_type: kind for kind in _kinds(SequentialModel)}
         if model_type not in kinds:
             raise ValueError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from predilect.cli.options import config_command
+from predilect.encoding import require_path
 from predilect.leaderboard.config import ReaderConfig
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def convert_data(
     ] = "parquet",
 ) -> None:
     """Convert a data set from any known format."""
+    require_path(destination)
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise ValueError(f"{destination} exists and is not an empty folder: choose another destination")
     from predilect.cli.recbole import write_recbole

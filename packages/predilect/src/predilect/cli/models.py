@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from predilect.encoding import require_path
+
 DEFAULT = Path("runs/leaderboard")
 
 
@@ -16,6 +18,7 @@ def find_model(folder: Path) -> Path:
     """
     from predilect.leaderboard.results import Leaderboard
 
+    require_path(folder)
     if (folder / "method.json").is_file():
         return folder
     if (folder / "recommender" / "method.json").is_file():  # models/<name> of a leaderboard

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any
 
@@ -35,8 +37,10 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except Exception as error:
+            if isinstance(error, EOFError):  # click takes it for an abort by the user
+                error = OSError(f"a file ends before its content does: {error}")
             if ctx.params.get("debug") or os.environ.get("PREDILECT_DEBUG") == "1" or not _is_users(error):
-                raise
+                raise error
             fail(str(error))
 
 
@@ -114,5 +118,11 @@ app.add_typer(data.app, name="data")
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Entry point of the console script.
+
+    What the terminal's encoding lacks is printed as a question mark: no run ends for its printing.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     app(prog_name="predilect")

@@ -14,6 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from predilect.encoding import typed_text
+
 _YEAR = re.compile(r"\s*\((\d{4})\)\s*$")
 _ARTICLE = re.compile(r"^(?P<rest>.+), (?P<article>the|a|an)$")
 
@@ -89,6 +91,7 @@ class Catalogue:
         for item in items:
             if isinstance(item, bool) or not isinstance(item, int | str):
                 raise TypeError(f"an item is an int id or a str title or raw id (got {item!r})")
+            item = item if isinstance(item, int) else typed_text(item)
             found = self._find(item)
             if found is None:
                 hint = ", ".join(repr(t) for t in self.close_titles(str(item)))

@@ -233,7 +233,10 @@ class RecDataset:
     @classmethod
     def restore(cls, folder: Path) -> RecDataset:
         """Read what `save` wrote."""
-        described = json.loads((folder / SAVED).read_text(encoding="utf-8"))
+        try:
+            described = json.loads((folder / SAVED).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(f"{folder / SAVED} is not JSON: {error}") from error
         return cls(
             as_dataset(pq.read_table(folder / "interactions.parquet")),
             as_dataset(pq.read_table(folder / "items.parquet")),

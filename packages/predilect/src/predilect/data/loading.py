@@ -14,6 +14,7 @@ from predilect.data.dataset import SAVED, RecDataset
 from predilect.data.readers import READERS
 from predilect.data.readers.base import Reader
 from predilect.data.schema import DataError
+from predilect.encoding import require_path
 
 _PACKAGED = {"movietweetings-100k": "movietweetings"}
 
@@ -59,6 +60,7 @@ def load(
         if format is not None or columns is not None or options:
             raise DataError(f"{name_or_path} is a packaged data set: format, columns and reader options do not apply")
         return _packaged(name_or_path, on_error=on_error, ties=ties, ties_seed=ties_seed)
+    require_path(path)
     if not path.exists():
         raise DataError(_not_found(str(name_or_path)))
     if format is None and columns is None and (path / SAVED).is_file():

@@ -65,7 +65,9 @@ class Evaluation:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         names = ("recommender", "setting", "results", "groups")
-        (folder / _JSON).write_text(json.dumps({name: getattr(self, name) for name in names}, indent=2) + "\n")
+        (folder / _JSON).write_text(
+            json.dumps({name: getattr(self, name) for name in names}, indent=2) + "\n", encoding="utf-8"
+        )
         pq.write_table(self.rows.with_format("arrow")[:], folder / _ROWS)
 
     @classmethod
@@ -79,7 +81,9 @@ class Evaluation:
         for name in (_JSON, _ROWS):
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"{folder} is not a saved evaluation: it has no {name}")
-        return cls(**json.loads((folder / _JSON).read_text()), rows=Dataset(pq.read_table(folder / _ROWS)))
+        return cls(
+            **json.loads((folder / _JSON).read_text(encoding="utf-8")), rows=Dataset(pq.read_table(folder / _ROWS))
+        )
 
 
 def evaluate(

@@ -91,7 +91,12 @@ def _model_config(name: str, config: LeaderboardConfig) -> Any:
     if config.quick:
         base = base.quick()
     values = {**plain(base), **config.recommenders.get(name, {})}
-    return make_config(kind.config_class, values, source=f"recommenders.{name}")
+    made = make_config(kind.config_class, values, source=f"recommenders.{name}")
+    try:
+        kind(made)
+    except ValueError as error:  # what the method itself refuses, said before any data are read
+        raise ValueError(f"recommenders.{name}: {error}") from error
+    return made
 
 
 def _require_known(sections: Mapping[str, Any], names: list[str]) -> None:

@@ -24,6 +24,7 @@ from predilect.training import quiet
 from predilect.training.next_item import NextItemRows, NextItemTrainer, NextItemWindows, next_item_arguments
 
 _MODEL = "model"
+_LONG = 1 << 20  # a history that no option is too long for
 
 
 @dataclass
@@ -94,6 +95,9 @@ class NextItemRecommender(Recommender[NextItemT]):
     """A model trained by a `NextItemTrainer`: fit, resume, save, load. How it scores is the subclass's.
 
     A subclass sets `model_class`; options of its config that the model's config has too go there by name.
+
+    Raises:
+        ValueError: an option that the model refuses, whatever the data.
     """
 
     config_class: ClassVar[type[RecommenderConfig]] = NextItemRecommenderConfig
@@ -102,6 +106,8 @@ class NextItemRecommender(Recommender[NextItemT]):
 
     def __init__(self, config: NextItemT | None = None, **options: Any) -> None:
         super().__init__(config, **options)
+        with torch.device("meta"):  # without weights: the model says now which options it refuses
+            self.model_class(self._config_of_model(num_items=1, max_history=_LONG))
         self._model: Any = None
 
     @property
@@ -154,11 +160,13 @@ class NextItemRecommender(Recommender[NextItemT]):
         return count * max(1, round(size * len(train) / train.num_targets / count))
 
     def _new_model(self, splits: SequenceSplits) -> Any:
+        return self.model_class(self._config_of_model(splits.num_items, splits.protocol["max_history"]))
+
+    def _config_of_model(self, num_items: int, max_history: int) -> Any:
         kind: Any = self.model_class.config_class
         known = {f.name for f in dataclasses.fields(kind)}
         shared = {name: value for name, value in dataclasses.asdict(self.config).items() if name in known}
-        config = kind(num_items=splits.num_items, max_history=splits.protocol["max_history"], **shared)
-        return self.model_class(config)
+        return kind(num_items=num_items, max_history=max_history, **shared)
 
     def _save(self, folder: Path) -> None:
         with quiet():
@@ -233,6 +241,8 @@ class CaserRecommenderConfig(SequentialRecommenderConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.filter_heights = tuple(self.filter_heights)  # JSON gives lists
+        if not self.filter_heights or min(self.filter_heights) < 1:
+            raise ValueError(f"filter_heights must be numbers of at least 1 (got {self.filter_heights})")
 
 
 class CaserRecommender(SequentialRecommender[CaserRecommenderConfig]):

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 
 from filelock import FileLock, Timeout
 
+from predilect.encoding import require_path
 from predilect.processes import processes
 from predilect.runs.files import PARTIAL, read_json, write_json
 from predilect.runs.fingerprints import differences
@@ -48,8 +49,8 @@ class OutputFolder:
         ways: whose words messages use for what can be done, a command's flags or a call's arguments.
 
     Raises:
-        ValueError: on entry, the folder is a file, in use by another process, or holds what may neither be resumed nor
-            removed; from `claim`, it holds another run.
+        ValueError: its path cannot be written in this locale; on entry, the folder is a file, in use by another
+            process, or holds what may neither be resumed nor removed; from `claim`, it holds another run.
 
     Examples:
         >>> def train(folder, options, data, fingerprint):
@@ -68,6 +69,7 @@ class OutputFolder:
     ) -> None:
         if resume and overwrite:
             raise ValueError(f"resume keeps the run in {folder} and overwrite throws it away: choose one")
+        require_path(folder)
         self.folder, self.kind, self.resume, self.overwrite = folder, kind, resume, overwrite
         self._ways = _WAYS[ways]
         self._lock: Any = None

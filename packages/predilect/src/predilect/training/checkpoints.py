@@ -32,7 +32,7 @@ def is_whole(checkpoint: Path) -> bool:
     DeepSpeed) the state alone decides.
     """
     try:
-        if "global_step" not in json.loads((checkpoint / STATE_FILE).read_text()):
+        if "global_step" not in json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8")):
             return False
     except (OSError, ValueError):
         return False

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from predilect.data.readers.text import UndecodableError
 from predilect.data.schema import DataError, Problem
@@ -88,6 +89,18 @@ def find(path: Path, names: str) -> Path | None:
     if path.is_file() and any(path.match(name) for name in alternatives):
         return path
     return next((found for name in alternatives for found in sorted(folder.glob(name))), None)
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """The file, to be read or asked for its schema.
+
+    Raises:
+        DataError: it is no Parquet.
+    """
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path.name} cannot be read as Parquet: {error}") from None
 
 
 def required(path: Path, names: str) -> Path:

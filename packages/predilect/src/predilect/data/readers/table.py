@@ -12,9 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from predilect.data.readers.base import RawTables, Reader
+from predilect.data.readers.base import RawTables, Reader, open_parquet
 from predilect.data.readers.columns import cast_text, distinct_items, seconds, split_text
 from predilect.data.readers.text import (
     BrokenLines,
@@ -178,10 +177,7 @@ def _column(values: list[Any]) -> pa.Array:
 
 
 def _read_parquet(path: Path) -> pa.Table:
-    try:
-        table = pq.ParquetFile(path).read().replace_schema_metadata(None)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path.name} cannot be read as Parquet: {error}") from None
+    table = open_parquet(path).read().replace_schema_metadata(None)
     require_distinct(table.column_names, path)
     return table
 

@@ -149,6 +149,7 @@ class BrokenLines:
     ) -> None:
         self.path, self.table, self.unit = path, table, unit
         self.found: list[tuple[int, str]] = []
+        self.over_lines = 0  # number of the last record that goes over several lines
 
     def add(self, line: int, reason: str) -> None:
         self.found.append((line, reason))
@@ -213,6 +214,8 @@ def read_delimited(
     except pa.ArrowInvalid:
         rows = _as_text(path, wanted, form, broken)
         rows = _convert(rows, wanted, _line_numbers(rows, form, broken), broken)
+    if form.quoted:
+        _require_closed(path, rows, form, broken)
     if form.trailing:
         over = ~_empty(rows[form.names[-1]])
         for line in _line_numbers(rows, form, broken)[over]:
@@ -306,8 +309,10 @@ def _separator(lines: Sequence[str], path: Path) -> str:
 def _parse(path: Path, types: Mapping[str, pa.DataType], form: _Form, broken: BrokenLines) -> pa.Table:
     """One attempt at the whole file; lines with a wrong number of fields go to `broken`."""
     broken.found.clear()
+    broken.over_lines = 0
 
     def skip(row: Any) -> str:
+        broken.over_lines = row.number if "\n" in row.text else broken.over_lines
         text = row.text[:80].replace("\x1f", "::")
         expected, given = row.expected_columns - form.trailing, row.actual_columns
         if not (form.trailing and given == expected):
@@ -356,6 +361,24 @@ def _line_numbers(rows: pa.Table, form: _Form, broken: BrokenLines) -> np.ndarra
     skipped = [line for line, _ in broken.found]
     lines: np.ndarray = np.setdiff1d(np.arange(len(rows) + len(skipped)) + 1 + form.header, skipped)
     return lines
+
+
+def _require_closed(path: Path, rows: pa.Table, form: _Form, broken: BrokenLines) -> None:
+    """Refuse a file in which a quotation mark stays open: its last record goes over all lines that follow."""
+    record = broken.over_lines
+    texts = [column[-1].as_py() or "" for column in rows.columns if len(rows) and pa.types.is_string(column.type)]
+    if any("\n" in text for text in texts):
+        record = max(record, int(_line_numbers(rows, form, broken)[-1]))
+    if not record:
+        return
+    marks = 0
+    with open_text(path, form.encoding) as file:
+        while chunk := file.read(1 << 20):
+            marks += chunk.count(b'"')
+    if marks % 2:
+        raise DataError(
+            f"{path.name}: a quotation mark in line {record:,} is never closed, so that the lines behind it are lost"
+        )
 
 
 def _empty(column: pa.ChunkedArray) -> np.ndarray:

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from predilect.data.readers.base import RawTables, Reader, find, has_files, required
+from predilect.data.readers.base import RawTables, Reader, find, has_files, open_parquet, required
 from predilect.data.readers.text import read_delimited
 from predilect.data.schema import DataError
 
@@ -49,7 +48,7 @@ def read_dreamrec(path: Path) -> RawTables:
     tables, users, rows = [], 0, 0
     for split, names in _PARTS.items():
         file = required(path, names)
-        table = pq.read_table(file, columns=["seq", "next"])
+        table = open_parquet(file).read(["seq", "next"])
         item = table["next"].to_numpy().astype(np.int64)
         seq = np.asarray(pc.list_flatten(table["seq"])).reshape(len(item), -1)
         user, bad = _rebuild(seq, item, padding)
@@ -89,7 +88,7 @@ def _is_dreamrec(path: Path) -> bool:
     if not has_files(*_PARTS.values(), "statistics.json|data_statis.json")(path):
         return False
     train = find(path, _PARTS["train"])
-    return train is not None and {"seq", "next"} <= set(pq.read_schema(train).names)
+    return train is not None and {"seq", "next"} <= set(open_parquet(train).schema_arrow.names)
 
 
 ZHIHUREC = Reader(
