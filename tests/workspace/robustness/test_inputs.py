@@ -263,13 +263,18 @@ COMMANDS = [
          ("the output folder out is a file",)),
     Case("a YAML file that is none", {"run.yaml": "a: ["}, "leaderboard --config run.yaml",
          2, ("run.yaml is not valid YAML",)),
-    Case("DreamRec on a faulty log", {"log.csv": LOG + "u1\n"}, f"dreamrec train --data log.csv {BAD_OPTION}",
+    Case("DreamRec on a faulty log", {"log.csv": LOG + "u1\n"}, f"train dreamrec --data log.csv {BAD_OPTION}", 2,
+         ("line 47",)),
+    Case("a language model on a faulty log", {"log.csv": LOG + "u1\n"}, f"train bigrec --data log.csv {BAD_OPTION}",
          2, ("line 47",)),
-    Case("a language model on a faulty log", {"log.csv": LOG + "u1\n"},
-         f"llm-rec train --method bigrec --data log.csv {BAD_OPTION}", 2, ("line 47",)),
-    Case("a language model with an option that is none", {},
-         f"llm-rec train --method bigrec --set gama=1 {BAD_OPTION}", 2,
+    Case("a language model with an option that is none", {}, f"train bigrec --set gama=1 {BAD_OPTION}", 2,
          ("no option 'gama'", "gamma")),
+    Case("training with heads that do not divide the width", {},
+         f"train sasrec --data nowhere.csv --set num_heads=3 {BAD_OPTION}", 2, ("num_heads must divide",)),
+    Case("training a method that is none", {}, "train sasrek", 2, ("no method 'sasrek'", "sasrec")),
+    Case("training on spaces", {"log.txt": LOG.replace(",", " ")},
+         "train popularity --data log.txt --k-core 0 --bootstrap 10 --output-dir out", 0, ("ndcg@10",),
+         leaves=("out/",)),
 ]  # fmt: skip
 
 OPTIONS = "--model {model} --method dpo --output-dir out --dataset"
