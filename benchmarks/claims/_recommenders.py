@@ -327,10 +327,12 @@ class Desk:
         return results
 
     def missing(self, results: Mapping[tuple[str, str], Mapping[int, Result]]) -> list[str]:
-        """What was not run, in words."""
-        told = []
+        """What was not run, in words; a data set without a run as a whole."""
+        begun = {data for (data, _), runs in results.items() if runs}
+        told = [f"{data}, all systems" for data in self.benches if data not in begun]
         for (data, system), runs in results.items():
-            if absent := [str(seed) for seed in self.seeds(system) if seed not in runs]:
+            absent = [str(seed) for seed in self.seeds(system) if seed not in runs]
+            if data in begun and absent:
                 told.append(f"{data}, {system}, seed{'s' if len(absent) > 1 else ''} {', '.join(absent)}")
         return told
 
@@ -366,7 +368,7 @@ def main(study: Study) -> None:
         rows=rows,
         claims=claims,
         runs=[run for runs in results.values() for run in runs.values()],
-        budget=[b for data in benches for system in study.systems if (b := budget(desk, data, system))],
+        budget=[b for case, runs in results.items() if runs and (b := budget(desk, *case))],
         groups=groups,
         not_run=desk.missing(results),
     )

@@ -96,6 +96,10 @@ STUDY = Study(
         "S-DPO ranks better than as many more steps of fine-tuning (Chen et al. 2024).": [
             ("S-DPO, K = 3", "fine-tuned further")
         ],
+        "The sum of SASRec and popularity (no paper's, no language model) beats either.": [
+            ("SASRec + popularity", "popularity"),
+            ("SASRec + popularity", "sasrec"),
+        ],
         "With injection (no paper's) a language model beats popularity.": [
             ("fine-tuned + SASRec + popularity", "popularity")
         ],
