@@ -7,6 +7,7 @@ from typing import Any
 
 RECOMMENDERS = "predilect.recommenders"  # methods that rank items
 METHODS = "predilect.methods"  # those that do not
+PROJECTORS = "predilect.projectors"  # classes of `predilect.modeling.projectors.Projector`
 SPLITS = "predilect.splits"  # formats of data that come cut and with candidates: functions of a `ProtocolConfig`
 
 

@@ -18,7 +18,7 @@ from transformers import DynamicCache
 from predilect.modeling.packed import additive_mask, check_packable
 
 Ids = Sequence[int]
-Vectors = Mapping[str, Tensor | Sequence[Tensor]]
+Vectors = Mapping[str, Tensor | Sequence[Tensor] | Mapping[str, Tensor]]
 
 _SLICE = 64  # positions whose logits are normalised together: they stay in a processor's cache
 
@@ -46,8 +46,8 @@ def score_candidates(
         prompts: B prompts of at least one token.
         answers: the candidates of each prompt, at least one token each; their numbers may differ.
         pad_token_id: what to pad with; never attended to.
-        vectors: of a `SoftTokenCausalLM`: name -> vectors in the order of their placeholders, prompt after prompt, or
-            a list with one tensor per prompt. Answers hold no placeholders.
+        vectors: of a `SoftTokenCausalLM`: name -> vectors in the order of their placeholders, prompt after prompt,
+            a list with one tensor per prompt, or what a registered projector reads. Answers hold no placeholders.
         max_tokens: most positions of a forward pass, padding included; a prompt with a single answer may exceed it.
 
     Returns:
@@ -419,7 +419,7 @@ def vectors_of_prompts(model: Any, prompts: Sequence[Ids], vectors: Vectors | No
     if soft is None:
         raise ValueError(f"vectors are read by a SoftTokenCausalLM only (the model is a {type(model).__name__})")
     split: dict[str, Sequence[Tensor]] = {}
-    for name, given in vectors.items():
+    for name, given in model.project(vectors).items():
         soft.token(name)  # refuses an unknown name
         if isinstance(given, Tensor):
             counts = [list(prompt).count(soft.ids[name]) // soft.sizes[name] for prompt in prompts]

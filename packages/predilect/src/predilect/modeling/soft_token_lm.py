@@ -21,9 +21,10 @@ from predilect.modeling.base_model import (
     write_base,
 )
 from predilect.modeling.causal_lm import load_causal_lm
+from predilect.modeling.projectors import Projector, build_projector, plain_projector
 from predilect.tokenization.soft_tokens import SoftTokens
 
-VectorInput = Tensor | Sequence[Tensor]
+VectorInput = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 _CONFIG, _WEIGHTS, _ADAPTER = "config.json", "model.safetensors", "adapter"
 _IGNORE = -100
@@ -35,6 +36,7 @@ class SoftTokenConfig(PreTrainedConfig):
     Args:
         soft_tokens: name -> vectors of one occurrence.
         input_sizes: name -> width of the vectors given.
+        projectors: name -> kind and options of a registered projector, for soft tokens without an input size.
         projector: "linear", or "mlp" (two layers with GELU between them).
         projector_hidden: width between the two layers; 0: that of the language model.
         added_tokens: further tokens of the prompt with an embedding of their own.
@@ -48,6 +50,7 @@ class SoftTokenConfig(PreTrainedConfig):
 
     soft_tokens: dict[str, int] = field(default_factory=dict)
     input_sizes: dict[str, int] = field(default_factory=dict)
+    projectors: dict[str, dict[str, Any]] = field(default_factory=dict)
     projector: str = "linear"
     projector_hidden: int = 0
     added_tokens: list[str] = field(default_factory=list)
@@ -74,7 +77,8 @@ class SoftTokenCausalLM(PreTrainedModel):
         lm: the language model; wrap it with `peft.get_peft_model` beforehand for tuning by adapter.
         tokenizer: its tokenizer; the placeholders and `added_tokens` are added to it.
         soft_tokens: the placeholders.
-        input_sizes: name -> width of the vectors that will be given, for each soft token.
+        input_sizes: name -> width of the vectors that will be given, for each soft token but those of `projectors`.
+        projectors: name -> a registered module with inputs of its own (`predilect.modeling.projectors.Projector`).
         projector: "linear", or "mlp": Linear, GELU, Linear.
         projector_hidden: width between the two layers of "mlp"; 0: that of the language model.
         added_tokens: further tokens of the prompt with an embedding of their own, such as a placeholder of text-only
@@ -106,6 +110,7 @@ class SoftTokenCausalLM(PreTrainedModel):
         soft_tokens: SoftTokens,
         *,
         input_sizes: Mapping[str, int],
+        projectors: Mapping[str, Projector] | None = None,
         projector: str = "linear",
         projector_hidden: int = 0,
         added_tokens: Sequence[str] = (),
@@ -113,8 +118,10 @@ class SoftTokenCausalLM(PreTrainedModel):
         seed: int = 0,
     ) -> None:
         tuning = _check_tuning(lm, tuning)
-        if set(input_sizes) != set(soft_tokens.names):
-            raise ValueError(f"input_sizes must name {sorted(soft_tokens.names)} (got {sorted(input_sizes)})")
+        own = dict(projectors or {})
+        if sorted([*input_sizes, *own]) != sorted(soft_tokens.names):
+            names = sorted([*input_sizes, *own])
+            raise ValueError(f"input_sizes must name {sorted(soft_tokens.names)} (got {names})")
         placeholders = soft_tokens.add_to(tokenizer)
         tokenizer.add_tokens([t for t in added_tokens if t not in tokenizer.get_vocab()], special_tokens=True)
         base = _bare(lm)
@@ -122,6 +129,7 @@ class SoftTokenCausalLM(PreTrainedModel):
             SoftTokenConfig(
                 soft_tokens=dict(soft_tokens.sizes),
                 input_sizes=dict(input_sizes),
+                projectors={name: {"kind": p.kind, "options": p.options} for name, p in own.items()},
                 projector=projector,
                 projector_hidden=projector_hidden,
                 added_tokens=list(added_tokens),
@@ -138,8 +146,15 @@ class SoftTokenCausalLM(PreTrainedModel):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             self.projectors = nn.ModuleDict(
-                {name: _projector(projector, size, projector_hidden, table) for name, size in input_sizes.items()}
+                {name: plain_projector(projector, size, projector_hidden, table) for name, size in input_sizes.items()}
             )
+        for name, module in own.items():
+            if module.width != table.shape[1]:
+                raise ValueError(
+                    f"the projector of {name!r} gives vectors of the width {module.width}, but the language model "
+                    f"reads {table.shape[1]}"
+                )
+            self.projectors[name] = module.to(table.device)
         mean = table.detach().float().mean(dim=0)
         self.added_embeddings = nn.Parameter(mean.expand(len(added_tokens), -1).clone()) if added_tokens else None
         self.register_buffer("_row", self._rows(placeholders, added_tokens).to(table.device), persistent=False)
@@ -177,7 +192,8 @@ class SoftTokenCausalLM(PreTrainedModel):
 
         Args:
             input_ids: (B, T).
-            vectors: name -> vectors as for `SoftTokens.inject`, of the widths `input_sizes`.
+            vectors: name -> vectors as for `SoftTokens.inject`, of the widths `input_sizes`; or the mapping that a
+                registered projector reads, or what `project` gave for it.
 
         Raises:
             ValueError: vectors and placeholders differ in number or width; see `SoftTokens.inject`.
@@ -190,8 +206,20 @@ class SoftTokenCausalLM(PreTrainedModel):
         projected = {name: self._project(name, given) for name, given in (vectors or {}).items()}
         return self.soft_tokens.inject(embeds, input_ids, projected)
 
-    def _project(self, name: str, vectors: VectorInput) -> VectorInput:
+    def project(self, vectors: Mapping[str, VectorInput]) -> dict[str, VectorInput]:
+        """`vectors` with what registered projectors read replaced by what they give, (n, size, d) in reading order.
+
+        Done once, prompts can then be computed in any order and several times; `embed` takes these as they are.
+        """
+        return {
+            name: self._project(name, given) if isinstance(given, Mapping) else given
+            for name, given in vectors.items()
+        }
+
+    def _project(self, name: str, vectors: VectorInput) -> Tensor | Sequence[Tensor]:
         self.soft_tokens.token(name)  # refuses an unknown name
+        if isinstance(vectors, Mapping) or name in self.config.projectors:
+            return self._own_projection(name, vectors)
         if not isinstance(vectors, Tensor):
             return [self._project(name, v) for v in vectors]  # type: ignore[misc]
         width = self.config.input_sizes[name]
@@ -199,6 +227,21 @@ class SoftTokenCausalLM(PreTrainedModel):
             raise ValueError(f"vectors of {name!r} must have the width {width} (got the shape {tuple(vectors.shape)})")
         weight = next(self.projectors[name].parameters())
         projected: Tensor = self.projectors[name](vectors.to(weight.device, weight.dtype))
+        return projected
+
+    def _own_projection(self, name: str, inputs: VectorInput) -> Tensor | Sequence[Tensor]:
+        """What a registered projector gives; tensors are what `project` gave before."""
+        if not isinstance(inputs, Mapping):
+            return inputs
+        if name not in self.config.projectors:
+            raise ValueError(f"{name!r} reads one tensor of vectors, not a mapping with {', '.join(sorted(inputs))}")
+        device = self._row.device
+        projected: Tensor = self.projectors[name]({key: value.to(device) for key, value in inputs.items()})
+        expected = (self.soft_tokens.sizes[name], self.get_input_embeddings().weight.shape[1])
+        if projected.ndim != 3 or tuple(projected.shape[1:]) != expected:
+            raise ValueError(
+                f"the projector of {name!r} must give (n, {expected[0]}, {expected[1]}) (got {tuple(projected.shape)})"
+            )
         return projected
 
     def forward(
@@ -306,8 +349,9 @@ class SoftTokenCausalLM(PreTrainedModel):
 
         Raises:
             FileNotFoundError: a file of the folder is missing; names it.
-            ValueError: a projector, the added embeddings or the adapter is missing, the tokenizer is another one, or
-                the language model is of another shape or has other weights.
+            ValueError: a projector, the added embeddings or the adapter is missing, a projector is not registered or
+                is another one than was saved, the tokenizer is another one, or the language model is of another shape
+                or has other weights.
         """
         from transformers import AutoTokenizer
 
@@ -325,6 +369,7 @@ class SoftTokenCausalLM(PreTrainedModel):
             tokenizer,
             SoftTokens(config.soft_tokens),
             input_sizes=config.input_sizes,
+            projectors=_saved_projectors(config, lm, folder),
             projector=config.projector,
             projector_hidden=config.projector_hidden,
             added_tokens=config.added_tokens,
@@ -391,19 +436,6 @@ def _bare(lm: Any) -> Any:
     return lm.get_base_model() if hasattr(lm, "get_base_model") else lm
 
 
-def _projector(kind: str, size: int, hidden: int, table: Tensor) -> nn.Module:
-    """Float32 whatever the language model's dtype: the projector is what is trained."""
-    width = table.shape[1]
-    if kind == "linear":
-        return nn.Linear(size, width, device="cpu", dtype=torch.float32).to(table.device)
-    if kind == "mlp":
-        between = hidden or width
-        first = nn.Linear(size, between, device="cpu", dtype=torch.float32)
-        second = nn.Linear(between, width, device="cpu", dtype=torch.float32)
-        return nn.Sequential(first, nn.GELU(), second).to(table.device)
-    raise ValueError(f"projector is 'linear' or 'mlp' (got {kind!r})")
-
-
 def _without_ties(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Each storage once: safetensors refuses shared ones, and the language model ties its own weights again."""
     seen: dict[tuple[int, torch.Size], str] = {}
@@ -421,6 +453,16 @@ def _read_config(folder: Path) -> SoftTokenConfig:
         raise ValueError(f"{folder} holds a {model_type!r}, not a {SoftTokenConfig.model_type!r}")
     config: SoftTokenConfig = SoftTokenConfig.from_pretrained(folder)
     return config
+
+
+def _saved_projectors(config: SoftTokenConfig, lm: Any, folder: Path) -> dict[str, Projector]:
+    width = _bare(lm).get_input_embeddings().weight.shape[1]
+    try:
+        return {
+            name: build_projector(about["kind"], about["options"], width) for name, about in config.projectors.items()
+        }
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
 
 
 def _load_full(config: SoftTokenConfig, base: Any, options: dict[str, Any]) -> Any:
