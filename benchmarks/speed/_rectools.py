@@ -17,7 +17,7 @@ import warnings
 from typing import Any
 
 import numpy as np
-import pandas as pd  # type: ignore[import-untyped]
+import pandas as pd
 import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
 from rectools import Columns

@@ -27,7 +27,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import datasets
-import pandas as pd  # type: ignore[import-untyped]
+import pandas as pd
 import pyarrow as pa
 import torch
 from benchmarks import _preferences as shared
