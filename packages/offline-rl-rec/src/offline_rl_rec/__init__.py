@@ -7,6 +7,15 @@ from typing import TYPE_CHECKING
 from predilect.lazy import attach
 
 if TYPE_CHECKING:
+    from offline_rl_rec.configuration import AgentConfig as AgentConfig
+    from offline_rl_rec.modeling import AgentModel as AgentModel
+    from offline_rl_rec.recommenders import CQL as CQL
+    from offline_rl_rec.recommenders import MCRL as MCRL
+    from offline_rl_rec.recommenders import SA2C as SA2C
+    from offline_rl_rec.recommenders import SNQN as SNQN
+    from offline_rl_rec.recommenders import SQN as SQN
+    from offline_rl_rec.recommenders import Agent as Agent
+    from offline_rl_rec.recommenders import RemainingItems as RemainingItems
     from offline_rl_rec.sessions import RewardRule as RewardRule
     from offline_rl_rec.sessions import Sessions as Sessions
     from offline_rl_rec.sessions import discounted_returns as discounted_returns
@@ -14,9 +23,29 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {"sessions": ("RewardRule", "Sessions", "discounted_returns", "with_behaviours")}
+_HOMES = {
+    "configuration": ("AgentConfig",),
+    "modeling": ("AgentModel",),
+    "recommenders": ("CQL", "MCRL", "SA2C", "SNQN", "SQN", "Agent", "RemainingItems"),
+    "sessions": ("RewardRule", "Sessions", "discounted_returns", "with_behaviours"),
+}
 
-__all__ = ["RewardRule", "Sessions", "__version__", "discounted_returns", "with_behaviours"]
+__all__ = [
+    "CQL",
+    "MCRL",
+    "SA2C",
+    "SNQN",
+    "SQN",
+    "Agent",
+    "AgentConfig",
+    "AgentModel",
+    "RemainingItems",
+    "RewardRule",
+    "Sessions",
+    "__version__",
+    "discounted_returns",
+    "with_behaviours",
+]
 
 __getattr__, __dir__ = attach(
     __name__, {name: f"offline_rl_rec.{home}" for home, names in _HOMES.items() for name in names}

@@ -118,10 +118,7 @@ class NextItemWindows(Dataset[dict[str, Tensor]]):
 
         Columns that no window of the batch needs are left out.
         """
-        chosen = torch.tensor(indices)
-        first, last, start = (x[chosen, None] for x in (self.first, self.last, self.start))
-        width = int(torch.maximum((last - start).clamp(max=self.max_history), last - first + 1).max())
-        event = last - torch.arange(width - 1, -1, -1)  # of the targets; their histories end one earlier
+        event, start, first = self._events(indices)
         history = torch.where(event > start, self.items[(event - 1).clamp(min=0)], 0)
         weight = self.weight[event.clamp(min=0)] * (event >= first)
         target = torch.where(weight > 0, self.items[event.clamp(min=0)], 0)
@@ -130,6 +127,14 @@ class NextItemWindows(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         return self.__getitems__([index])
+
+    def _events(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Places in the flat arrays: of the columns' targets, (B, L); of the users' first events and of the windows'
+        first targets, before which columns are context, (B, 1)."""
+        chosen = torch.tensor(indices)
+        first, last, start = (x[chosen, None] for x in (self.first, self.last, self.start))
+        width = int(torch.maximum((last - start).clamp(max=self.max_history), last - first + 1).max())
+        return last - torch.arange(width - 1, -1, -1), start, first  # histories end one event before the targets
 
 
 def next_item_arguments(
