@@ -102,13 +102,9 @@ def _claims(results: list[dict[str, Any]], coverage: dict[str, Any] | None, with
             f"## {result['name']}",
             f"{result['paper']}.",
             "\n".join(_claim(result["name"], claim, verdicts) for claim in result["claims"]),
-            _table(("system", "metric", "mean", "interval"), rows),
+            *([_table(("system", "metric", "mean", "interval"), rows)] if result["rows"] else []),
             *_kinds(result.get("groups", [])),
-            "What each side was given:",
-            _table(
-                ("system", "training", "trainings", "chosen by"),
-                ((b["system"], b["training"], str(b["trainings"]), b["chosen"]) for b in result["budget"]),
-            ),
+            *_budget(result["budget"]),
             *([f"Not run: {'; '.join(result['not_run'])}."] if result.get("not_run") else []),
             _origin(result),
         ]
@@ -122,6 +118,13 @@ def _claims(results: list[dict[str, Any]], coverage: dict[str, Any] | None, with
             ),
         ]
     return _page(parts, "claims", results)
+
+
+def _budget(budget: list[dict[str, Any]]) -> list[str]:
+    if not budget:
+        return []
+    rows = ((b["system"], b["training"], str(b["trainings"]), b["chosen"]) for b in budget)
+    return ["What each side was given:", _table(("system", "training", "trainings", "chosen by"), rows)]
 
 
 def ledger(results: list[dict[str, Any]]) -> dict[tuple[str, str, str], str]:
@@ -205,7 +208,7 @@ def _coverage(result: dict[str, Any]) -> str:
 
 def _origin(result: dict[str, Any]) -> str:
     made = " ".join(map(_environment, result.get("environments", [result])))
-    seeds = f" Seeds: {', '.join(map(str, result['seeds']))}." if "seeds" in result else ""
+    seeds = f" Seeds: {', '.join(map(str, result['seeds']))}." if result.get("seeds") else ""
     of = f" (the script of commit {result['scripts_of']})" if "scripts_of" in result else ""
     return f"`{result['command']}`{of}, {result['date']}. {made} Data: {result['data']}.{seeds}"
 

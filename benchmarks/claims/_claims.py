@@ -444,7 +444,7 @@ def main(study: Study) -> None:
         name=study.name,
         paper=study.paper,
         data=f"{study.data.words}; rows: {parts}; SmolLM2-135M-Instruct in {shared.DTYPE}, LoRA on all linear layers",
-        seeds=seeds(study, given),
+        seeds=seeds(study, given) if found else [],
         rows=rows,
         claims=claims,
         runs=[result for results in found.values() for result in results],
