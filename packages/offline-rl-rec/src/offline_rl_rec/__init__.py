@@ -8,6 +8,7 @@ from predilect.lazy import attach
 
 if TYPE_CHECKING:
     from offline_rl_rec.configuration import AgentConfig as AgentConfig
+    from offline_rl_rec.metrics import with_returns as with_returns
     from offline_rl_rec.modeling import AgentModel as AgentModel
     from offline_rl_rec.recommenders import CQL as CQL
     from offline_rl_rec.recommenders import MCRL as MCRL
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "configuration": ("AgentConfig",),
+    "metrics": ("with_returns",),
     "modeling": ("AgentModel",),
     "recommenders": ("CQL", "MCRL", "SA2C", "SNQN", "SQN", "Agent", "RemainingItems"),
     "sessions": ("RewardRule", "Sessions", "discounted_returns", "with_behaviours"),
@@ -45,6 +47,7 @@ __all__ = [
     "__version__",
     "discounted_returns",
     "with_behaviours",
+    "with_returns",
 ]
 
 __getattr__, __dir__ = attach(
