@@ -1,0 +1,441 @@
+"""`MolTC`: a language model that reads two molecules, as SMILES and as graphs (Fang et al., Findings of ACL 2024)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mol_llm.encoder import side_by_side
+from mol_llm.graphs import ATOM_SIZES, BOND_SIZES, molecule_graph
+from mol_llm.molecule_tokens import ROLES, MoleculeTokens, Sharing, pair_inputs
+from mol_llm.pairs import PairData, PairTask
+from predilect.configuration import at_least, new_defaults, option
+from predilect.method import Method, MethodConfig
+from predilect.modeling.answer_scores import score_candidates, score_catalogue
+from predilect.modeling.generation import generate_text
+from predilect.modeling.soft_token_lm import SoftTokenCausalLM
+from predilect.runs import read_json, weights_fingerprint, write_json
+from predilect.tokenization import SoftTokens, encode_answers
+from predilect.training import (
+    AnswerCollator,
+    AnswerRows,
+    AnswerTrainer,
+    answer_arguments,
+    compute_dtype,
+    quiet,
+    run_stage,
+    stage_options,
+)
+from predilect.training.language_model import base_model, with_lora
+from predilect.training.options import PROMPT, TRAINING, AnswerOptions, TuningOptions
+
+MOLECULE = "molecule"
+_GRAPHS, _PARTS = "Molecules", "moltc.json"
+_PAIRS_AT_ONCE = 64
+
+
+@dataclass
+@new_defaults(batch_size=16, learning_rate=5e-4, weight_decay=0.05)
+class MolTCConfig(TuningOptions, AnswerOptions, MethodConfig):
+    """Graph encoder, Q-Former, language model, prompt and training.
+
+    Defaults are for SmolLM2-135M on a laptop's CPU. The paper has Galactica-1.3B, 5 layers of 300, a Q-Former of 12
+    layers of 768 that starts from SciBERT, 8 queries, LoRA of rank 8, and a peak learning rate of 1e-4.
+    """
+
+    tuning: Literal["frozen", "lora", "full"] = option(  # type: ignore[assignment]
+        "Language model: as it is (pair pre-training), with small added matrices, or trained in full.",
+        panel="Language model",
+        default="lora",
+    )
+    reads: Literal["both", "smiles", "graph"] = option(
+        "What the prompt holds of each molecule: both; the others are ablations.", panel=PROMPT, default="both"
+    )
+    smiles_tokens: int = option(
+        "Most tokens of a molecule's SMILES in the prompt; the rest is cut.", panel=PROMPT, default=64
+    )
+    chain_of_thought: bool = option(
+        "Value tasks: say the interval, then the value (fine-grained chain of thought).", panel=PROMPT, default=True
+    )
+    sharing: Sharing = option(
+        "Networks of the two roles: tied, untied, or soft (one, with a low-rank change per role).",
+        panel=_GRAPHS,
+        default="tied",
+    )
+    graph_layers: int = option("Layers of the graph encoder.", panel=_GRAPHS, default=5)
+    graph_width: int = option("Width of an atom's vector.", panel=_GRAPHS, default=128)
+    queries: int = option("Vectors per molecule in the prompt.", panel=_GRAPHS, default=8)
+    query_layers: int = option("Layers of the Q-Former.", panel=_GRAPHS, default=4)
+    query_width: int = option("Width of the Q-Former.", panel=_GRAPHS, default=128)
+    query_heads: int = option("Attention heads of the Q-Former.", panel=_GRAPHS, default=4)
+    dropout: float = option("Dropout of graph encoder and Q-Former, in [0, 1).", panel=_GRAPHS, default=0.1)
+    epochs: float = option("Passes over the training pairs.", panel=TRAINING, default=3.0)
+    start: str | None = option(
+        "Folder of a saved MolTC from whose networks of molecules training starts: the stage before.",
+        panel=TRAINING,
+        default=None,
+    )
+
+    def __post_init__(self) -> None:
+        self.check_language_model()
+        self.check_training()
+        at_least(
+            self,
+            smiles_tokens=1,
+            graph_layers=1,
+            graph_width=1,
+            queries=1,
+            query_layers=1,
+            query_width=1,
+            query_heads=1,
+        )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1) (got {self.dropout})")
+        if not 0 < self.epochs < math.inf:
+            raise ValueError(f"epochs must be a positive number (got {self.epochs})")
+        if self.query_width % self.query_heads:
+            raise ValueError(
+                f"query_width must be a multiple of query_heads (got {self.query_width} and {self.query_heads})"
+            )
+        if self.reads == "smiles" and self.tuning == "frozen":
+            raise ValueError(
+                "with reads='smiles' and tuning='frozen' nothing would be trained: choose another of them"
+            )
+
+
+class MolTC(Method[MolTCConfig]):
+    """Two molecules in a prompt, each as SMILES and as Q vectors of its graph, and the answer as text.
+
+    Prompt: `First molecule: SMILES <Q vectors> Second molecule: SMILES <Q vectors> QUESTION`. Loss: the mean negative
+    log-likelihood of the answer's tokens. Answers are read as numbers: class probabilities are
+    `softmax_c log p(answer_c | prompt)`, all on one computation of the prompt; for values every text of the grid
+    between the smallest and the largest training value is scored, again on one computation, which is decoding over
+    digits with nothing pruned, and the prediction is the expected value.
+
+    The authors' code replaces the second molecule's vectors by the first's in training and does not save its LoRA
+    weights; here every prompt must hold exactly 2 Q slots, and the folder holds all that was trained.
+
+    Examples:
+        >>> def solvation(data):                                        # PairData of the task "solvation"
+        ...     method = MolTC(epochs=5).fit(data)
+        ...     return method.predict("CCO", "O", task="solvation")     # kcal/mol
+    """
+
+    name = "moltc"
+    config_class = MolTCConfig
+
+    def __init__(self, config: MolTCConfig | None = None, **options: Any) -> None:
+        super().__init__(config, **options)
+        self._model: Any = None
+        self._task: PairTask | None = None
+        self._range: tuple[float, float] = (0.0, 0.0)
+        self._graphs: dict[str, Any] = {}
+
+    @property
+    def model(self) -> Any:
+        """The `SoftTokenCausalLM`, in evaluation mode."""
+        return self._fitted(self._model)
+
+    @property
+    def task(self) -> PairTask:
+        """What it was fitted on."""
+        return self._fitted(self._task)
+
+    @property
+    def num_parameters(self) -> int:
+        """Of the language model with all its parts."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    # --- fitting ----------------------------------------------------------------------------------------------
+
+    def _require(self, data: PairData) -> None:
+        if not len(data.train):
+            raise ValueError("there is no pair to learn from")
+        self._read(data.train.pairs)
+        if data.task.kind == "value" and not np.isfinite(np.asarray(data.train.targets, dtype=float)).all():
+            raise ValueError("a value task needs finite numbers as targets: remove the other rows")
+
+    def fingerprint(self, data: PairData) -> str:
+        return data.fingerprint()
+
+    def _run(self, data: PairData) -> dict[str, Any]:
+        return {
+            **super()._run(data),
+            "start": self.config.start and weights_fingerprint(_weights(Path(self.config.start))),
+        }
+
+    def _fit(self, data: PairData, folder: Path) -> None:
+        self._task = data.task
+        if data.task.kind == "value":
+            values = np.asarray(data.train.targets, dtype=float)
+            self._range = (float(values.min()), float(values.max()))
+        self._model = self._new_model()
+        rows = self._training_rows(data)
+        run_stage(self._trainer(rows, folder), self.callbacks)
+        self._model.eval()
+
+    def _new_model(self) -> Any:
+        config = self.config
+        lm, tokenizer = base_model(config)
+        lm = lm if config.tuning == "frozen" else with_lora(lm, config)
+        tuning = {"frozen": "frozen", "lora": "adapter", "full": "full"}[config.tuning]
+        width = lm.get_input_embeddings().weight.shape[1]
+        encoder = {
+            "atom_sizes": ATOM_SIZES,
+            "bond_sizes": BOND_SIZES,
+            "layers": config.graph_layers,
+            "hidden": config.graph_width,
+            "dropout": config.dropout,
+        }
+        qformer = {
+            "queries": config.queries,
+            "width": config.query_width,
+            "layers": config.query_layers,
+            "heads": config.query_heads,
+            "dropout": config.dropout,
+        }
+        molecules = MoleculeTokens(width, sharing=config.sharing, encoder=encoder, qformer=qformer)
+        if config.start is not None:
+            _start_from(molecules, Path(config.start))
+        soft = SoftTokens({MOLECULE: config.queries})
+        return SoftTokenCausalLM(
+            lm, tokenizer, soft, input_sizes={}, projectors={MOLECULE: molecules}, tuning=tuning, seed=config.seed
+        )
+
+    def _training_rows(self, data: PairData) -> list[dict[str, Any]]:
+        """All rows that training reads, one after the other: each epoch in an order of its own."""
+        answers = self._encoded([self._answer(data.task, target) for target in data.train.targets])
+        pairs, count = data.train.pairs, len(data.train)
+        prompts = self.prompts(pairs, data.task)
+        draw = np.random.default_rng(self.config.seed)
+        epochs = [draw.permutation(count) for _ in range(math.ceil(self.config.epochs))]
+        order = np.concatenate(epochs)[: max(1, math.ceil(self.config.epochs * count))]
+        return [
+            {"prompt_ids": prompts[i], "answer_ids": answers[i], "row": int(i), "pair": pairs[i]}
+            for i in order.tolist()
+        ]
+
+    def _trainer(self, rows: list[dict[str, Any]], folder: Path) -> AnswerTrainer:
+        steps = math.ceil(len(rows) / self.config.batch_size)
+        return AnswerTrainer(
+            self._model,
+            answer_arguments(**stage_options(self.config, folder, steps=steps)),
+            data_collator=PairCollator(self._pad, graphs=self._graphs if self._reads_graphs else None),
+            train_dataset=AnswerRows(rows),
+        )
+
+    # --- prompts ----------------------------------------------------------------------------------------------
+
+    def prompts(self, pairs: Sequence[tuple[str, str]], task: PairTask) -> list[list[int]]:
+        """Token ids of the prompts, each molecule's SMILES within its own budget.
+
+        Raises:
+            RuntimeError: a prompt without exactly the slots of two molecules.
+        """
+        smiles = list(dict.fromkeys(s for pair in pairs for s in pair))
+        budget = self.config.smiles_tokens
+        halves = {s: ids[:budget] for s, ids in zip(smiles, self._ids([" " + s for s in smiles]), strict=True)}
+        slot = self.model.soft_tokens.ids[MOLECULE]
+        slots = [slot] * self.config.queries if self._reads_graphs else []
+        first, second, question = self._ids(["First molecule:", "\nSecond molecule:", f"\n{task.question}"])
+        bos = self._start_ids
+        prompts = []
+        for a, b in pairs:
+            texts = (halves[a], halves[b]) if self.config.reads != "graph" else ([], [])
+            prompts.append([*bos, *first, *texts[0], *slots, *second, *texts[1], *slots, *question])
+            if prompts[-1].count(slot) != ROLES * len(slots):
+                raise RuntimeError(f"the prompt of {a!r} and {b!r} has {prompts[-1].count(slot)} slots")
+        return prompts
+
+    @cached_property
+    def _start_ids(self) -> list[int]:
+        """What the tokenizer puts before a text, such as BOS."""
+        tokenizer = self.model.tokenizer
+        with_special: list[int] = tokenizer("a")["input_ids"]
+        bare: list[int] = tokenizer("a", add_special_tokens=False)["input_ids"]
+        return with_special[: with_special.index(bare[0])]
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        ids: list[list[int]] = self.model.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _answer(self, task: PairTask, target: Any) -> str:
+        return task.answer(target, chain_of_thought=self.config.chain_of_thought)
+
+    def _encoded(self, answers: Sequence[str]) -> list[list[int]]:
+        return encode_answers(self.model.tokenizer, answers)
+
+    @property
+    def _reads_graphs(self) -> bool:
+        return self.config.reads != "smiles"
+
+    @property
+    def _pad(self) -> int:
+        tokenizer = self.model.tokenizer
+        pad: int = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        return pad
+
+    def _read(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Make the graphs that are not there yet.
+
+        Raises:
+            ValueError: something that is no molecule; names row and SMILES.
+        """
+        for row, pair in enumerate(pairs):
+            for smiles in pair:
+                if smiles not in self._graphs:
+                    try:
+                        self._graphs[smiles] = molecule_graph(smiles)
+                    except ValueError as error:
+                        raise ValueError(f"row {row}: {error}") from None
+
+    # --- predictions ------------------------------------------------------------------------------------------
+
+    def predict(self, first: str | Sequence[str], second: str | Sequence[str], *, task: str | None = None) -> Any:
+        """What happens when molecules meet.
+
+        Args:
+            first: SMILES of one or of n molecules.
+            second: as many.
+            task: name of the task, to be sure; None: that of `fit`.
+
+        Returns:
+            Of a value task the expected value, a float or (n,); of a class task the probability of each answer,
+            (classes,) or (n, classes); of a text task the text or a list of n.
+
+        Raises:
+            ValueError: another task than that of `fit`, something that is no molecule, or unequal numbers.
+        """
+        if task not in (None, self.task.name):
+            raise ValueError(f"this MolTC was fitted on {self.task.name!r}, not on {task!r}")
+        one = isinstance(first, str) and isinstance(second, str)
+        firsts, seconds = ([x] if isinstance(x, str) else list(x) for x in (first, second))
+        if len(firsts) != len(seconds):
+            raise ValueError(f"as many first as second molecules are needed (got {len(firsts)} and {len(seconds)})")
+        pairs = list(zip(firsts, seconds, strict=True))
+        self._read(pairs)
+        if self.task.kind == "text":
+            texts = self._texts(pairs)
+            return texts[0] if one else texts
+        scores = self.log_probabilities(pairs)
+        probabilities = scores.softmax(dim=1).double().numpy()
+        found = probabilities if self.task.kind == "class" else probabilities @ self.values
+        return (float(found[0]) if found.ndim == 1 else found[0]) if one else found
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """The values of a value task whose texts are scored: a grid over the range of the training values."""
+        step = self.task.step
+        low, high = (round(v / step) for v in self._range)
+        return np.arange(low, high + 1) * step
+
+    def log_probabilities(self, pairs: Sequence[tuple[str, str]]) -> Tensor:
+        """Log-probability (n, answers) of each answer's text, in nats: of the classes, or of `values`."""
+        model, batches = self.model, []
+        numbers = self.values if self.task.kind == "value" else range(len(self.task.answers))
+        answers = self._encoded([self._answer(self.task, number) for number in numbers])
+        for start in range(0, len(pairs), _PAIRS_AT_ONCE):
+            part = pairs[start : start + _PAIRS_AT_ONCE]
+            prompts, vectors = self.prompts(part, self.task), self._vectors(part)
+            more = {"pad_token_id": self._pad, "vectors": vectors, "max_tokens": self.config.max_tokens}
+            if self.task.kind == "value":
+                batches.append(score_catalogue(model, prompts, answers, **more))
+            else:
+                batches.append(score_candidates(model, prompts, [answers] * len(part), **more))
+        return torch.cat(batches) if batches else torch.zeros(0, len(answers))
+
+    def _vectors(self, pairs: Sequence[tuple[str, str]]) -> dict[str, Any] | None:
+        return {MOLECULE: pair_inputs(pairs, self._graphs)} if self._reads_graphs else None
+
+    def _texts(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
+        return [
+            text
+            for start in range(0, len(pairs), _PAIRS_AT_ONCE)
+            for text in generate_text(
+                self.model,
+                self.model.tokenizer,
+                self.prompts(pairs[start : start + _PAIRS_AT_ONCE], self.task),
+                vectors=self._vectors(pairs[start : start + _PAIRS_AT_ONCE]),
+            )
+        ]
+
+    def atom_attention(self, smiles: str, *, role: int = 0) -> NDArray[np.float64]:
+        """How much each query reads of each atom of a molecule, (queries, atoms), in the order of the SMILES.
+
+        Rows sum to 1 together with what is read of the mean of the atoms.
+        """
+        graphs = side_by_side([molecule_graph(smiles)])
+        module = self.model.projectors[MOLECULE]
+        device = next(module.parameters()).device
+        weights = module.attention({key: value.to(device) for key, value in graphs.items()}, role)
+        found: NDArray[np.float64] = weights[0, :, 1:].double().cpu().numpy()
+        return found
+
+    # --- folders ----------------------------------------------------------------------------------------------
+
+    def _save(self, folder: Path) -> None:
+        self.model.save_pretrained(folder / "model")
+        write_json(folder / _PARTS, {"task": asdict(self.task), "range": list(self._range)})
+
+    def _load(self, folder: Path) -> None:
+        parts = read_json(folder / _PARTS)
+        if parts is None:
+            raise FileNotFoundError(f"{folder} has no {_PARTS}: it is incomplete, save the method again")
+        self._task, self._range = PairTask(**parts["task"]), tuple(parts["range"])
+        full = self.config.tuning == "full"
+        base = None if full else base_model(self.config)[0]
+        with quiet():
+            self._model = SoftTokenCausalLM.from_pretrained(
+                folder / "model", base=base, dtype=torch.float32 if full else compute_dtype(self.config.dtype)
+            )
+
+
+@dataclass
+class PairCollator(AnswerCollator):
+    """`AnswerCollator` whose rows bring a `pair`: the graphs of a batch, each molecule once.
+
+    Args:
+        graphs: SMILES -> graph; None: the prompts hold no slots.
+    """
+
+    graphs: Mapping[str, Any] | None = None
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        batch = super().__call__(rows)
+        if self.graphs is not None:
+            batch["vectors"] = {MOLECULE: pair_inputs([row["pair"] for row in rows], self.graphs)}
+        return batch
+
+
+def _start_from(molecules: MoleculeTokens, folder: Path) -> None:
+    """Take the weights of the networks of molecules from a saved `MolTC`.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: networks of another shape; names the first difference.
+    """
+    prefix = f"projectors.{MOLECULE}."
+    there = {key.removeprefix(prefix): value for key, value in _weights(folder).items() if key.startswith(prefix)}
+    own = molecules.state_dict()
+    wrong = sorted({*there} ^ {*own}) or sorted(key for key in own if own[key].shape != there[key].shape)
+    if wrong:
+        raise ValueError(f"start={folder} does not fit: its networks of molecules differ at {wrong[0]}")
+    molecules.load_state_dict(there)
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
+    path = folder / "model" / "model.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(f"start={folder} is not a saved MolTC: it has no model/model.safetensors")
+    weights: dict[str, Tensor] = load_file(path)
+    return weights

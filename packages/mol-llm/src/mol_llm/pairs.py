@@ -1,0 +1,111 @@
+"""Pairs of molecules, and what is asked about them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class PairTask:
+    """A question about two molecules and how its answers are written.
+
+    Attributes:
+        name: such as "solvation".
+        question: what stands behind the two molecules in the prompt.
+        kind: "class": one of `answers`; "value": a number; "text": any text, such as a description of both molecules.
+        answers: sentences of a class task, in the order of the targets 0, 1, ...
+        step: of a value task: values are written, and predicted, as multiples of it.
+        interval: of a value task: width of the interval that is said before the value (fine-grained chain of thought).
+            MolTC says "above L and below U" with both rounded, which contradicts itself for a value on the grid; here
+            intervals are half open, `L <= v < U`.
+    """
+
+    name: str
+    question: str
+    kind: Literal["class", "value", "text"]
+    answers: tuple[str, ...] = ()
+    step: float = 0.1
+    interval: float = 0.5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "answers", tuple(self.answers))  # JSON gives lists
+        if (self.kind == "class") != (len(set(self.answers)) >= 2):
+            raise ValueError(f"a class task, and no other, has at least two different answers (got {self.answers})")
+        if not 0 < self.step <= self.interval < math.inf:
+            raise ValueError(f"step and interval must be 0 < step <= interval (got {self.step} and {self.interval})")
+
+    def answer(self, target: Any, *, chain_of_thought: bool) -> str:
+        """The text that says a target.
+
+        Examples:
+            >>> task = PairTask("solvation", "What is the free energy?", "value")
+            >>> task.answer(-2.53, chain_of_thought=True)
+            'at least -2.5 and below -2, so the value is -2.5.'
+            >>> task.answer(-2.46, chain_of_thought=False)
+            '-2.5.'
+        """
+        if self.kind == "text":
+            return str(target)
+        if self.kind == "class":
+            return self.answers[int(target)]
+        value = round(float(target) / self.step) * self.step
+        if not chain_of_thought:
+            return f"{_text(value)}."
+        low = (
+            math.floor(value / self.interval + 1e-9) * self.interval
+        )  # of the value that is written, so that they fit
+        return f"at least {_text(low)} and below {_text(low + self.interval)}, so the value is {_text(value)}."
+
+
+def _text(value: float) -> str:
+    return f"{round(value, 6) + 0.0:g}"  # + 0.0: no minus zero
+
+
+SOLVATION = PairTask("solvation", "What is the free energy of solvation, in kcal/mol?", "value")
+INTERACTION = PairTask(
+    "interaction",
+    "Do the two drugs interact?",
+    "class",
+    ("No, they do not interact.", "Yes, they interact."),
+)
+TASKS = {task.name: task for task in (SOLVATION, INTERACTION)}
+
+
+@dataclass
+class PairRows:
+    """Pairs of SMILES and their targets: class numbers, values, or texts."""
+
+    first: Sequence[str]
+    second: Sequence[str]
+    targets: Sequence[Any]
+
+    def __post_init__(self) -> None:
+        if not len(self.first) == len(self.second) == len(self.targets):
+            raise ValueError(
+                f"pairs need as many first as second molecules and targets (got {len(self.first)}, "
+                f"{len(self.second)} and {len(self.targets)})"
+            )
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        return list(zip(self.first, self.second, strict=True))
+
+
+@dataclass
+class PairData:
+    """What a pair method learns from: a task and rows of it."""
+
+    task: PairTask
+    train: PairRows
+
+    def fingerprint(self) -> str:
+        """A digest of task and rows."""
+        rows = [list(map(str, column)) for column in (self.train.first, self.train.second, self.train.targets)]
+        return hashlib.sha256(repr((asdict(self.task), rows)).encode()).hexdigest()
