@@ -64,8 +64,11 @@ def test_prompts_hold_both_halves_within_their_budgets(language_models: dict[str
 
 
 def test_a_planted_rule_is_learned_from_graphs_alone(language_models: dict[str, str]) -> None:
-    method = make(language_models["llama"], reads="graph", epochs=12, learning_rate=5e-3).fit(classes())
-    right = method.predict(A, B).argmax(axis=1) == np.asarray(classes().train.targets)
+    task = PairTask("nitrogen", "Is there nitrogen?", "class", ("no", "yes"))
+    rows = classes().train
+    options = {"reads": "graph", "tuning": "full", "epochs": 12, "learning_rate": 3e-3, "weight_decay": 0.0}
+    method = make(language_models["llama"], **options).fit(PairData(task, rows))
+    right = method.predict(A, B).argmax(axis=1) == np.asarray(rows.targets)
     assert right.mean() > 0.9
 
 

@@ -60,6 +60,7 @@ class GINEncoder(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.hidden = hidden
         self.atom_tables = nn.ModuleList(nn.Embedding(size, hidden) for size in atom_sizes)
         self.bond_tables = nn.ModuleList(
             nn.ModuleList(nn.Embedding(size, hidden) for size in bond_sizes) for _ in range(layers)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from rdkit import Chem
 from torch_geometric.data import Data
@@ -47,6 +49,6 @@ def molecule_graph(smiles: str) -> Data:
     )
 
 
-def _place(known: list[object], value: object) -> int:
+def _place(known: Sequence[object], value: object) -> int:
     """Number of a value, the next free one for any that is not listed."""
     return known.index(value) if value in known else len(known)

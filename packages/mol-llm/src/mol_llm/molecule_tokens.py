@@ -23,8 +23,7 @@ class Branch(nn.Module):
     def __init__(self, width: int, encoder: dict[str, Any], qformer: dict[str, Any]) -> None:
         super().__init__()
         self.encoder = GINEncoder(**encoder)
-        atom_width = self.encoder.atom_tables[0].embedding_dim
-        self.qformer = QFormer(atom_width, **qformer)
+        self.qformer = QFormer(self.encoder.hidden, **qformer)
         self.out = nn.Linear(self.qformer.queries.shape[1], width)
 
 
@@ -78,7 +77,7 @@ class MoleculeTokens(Projector):
             raise ValueError(f"sharing is 'tied', 'untied' or 'soft' (got {sharing!r})")
         super().__init__(width, sharing=sharing, delta_rank=delta_rank, encoder=encoder, qformer=dict(qformer))
         branch = Branch(width, encoder, dict(qformer))
-        atom_width, query_width = branch.qformer.norm.normalized_shape[0], branch.out.in_features
+        atom_width, query_width = branch.encoder.hidden, branch.out.in_features
         copies = [branch, *(copy.deepcopy(branch) for _ in range(ROLES - 1))] if sharing == "untied" else [branch]
         self.branches = nn.ModuleList(copies)
         deltas = ROLES if sharing == "soft" else 0

@@ -337,7 +337,8 @@ class MolTC(Method[MolTCConfig]):
         """The values of a value task whose texts are scored: a grid over the range of the training values."""
         step = self.task.step
         low, high = (round(v / step) for v in self._range)
-        return np.arange(low, high + 1) * step
+        grid: NDArray[np.float64] = np.arange(low, high + 1, dtype=np.float64) * step
+        return grid
 
     def log_probabilities(self, pairs: Sequence[tuple[str, str]]) -> Tensor:
         """Log-probability (n, answers) of each answer's text, in nats: of the classes, or of `values`."""
@@ -347,7 +348,11 @@ class MolTC(Method[MolTCConfig]):
         for start in range(0, len(pairs), _PAIRS_AT_ONCE):
             part = pairs[start : start + _PAIRS_AT_ONCE]
             prompts, vectors = self.prompts(part, self.task), self._vectors(part)
-            more = {"pad_token_id": self._pad, "vectors": vectors, "max_tokens": self.config.max_tokens}
+            more: dict[str, Any] = {
+                "pad_token_id": self._pad,
+                "vectors": vectors,
+                "max_tokens": self.config.max_tokens,
+            }
             if self.task.kind == "value":
                 batches.append(score_catalogue(model, prompts, answers, **more))
             else:
