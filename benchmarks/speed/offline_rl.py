@@ -67,10 +67,10 @@ def memory(num_items: int, rows: int) -> dict[str, Any]:
     negatives = torch.randint(1, num_items + 1, (256,))
 
     def sampled() -> None:
-        conservative_loss(states, table, bias, action, negatives=negatives).backward()
+        torch.autograd.backward(conservative_loss(states, table, bias, action, negatives=negatives))
 
     def full() -> None:
-        F.cross_entropy(states @ table[1:].T + bias, action - 1).backward()
+        torch.autograd.backward(F.cross_entropy(states @ table[1:].T + bias, action - 1))
 
     return _results.row(
         f"memory of the conservative loss by its states, {rows} rows, {num_items:,} items, 256 sampled",
