@@ -314,9 +314,12 @@ class AgentModel(PreTrainedModel):
         """
         if not self.config.transition_weight:
             raise ValueError("this agent has no transition model: its transition_weight is 0")
+        first: Any = self.transition[0]
+        of_state, of_item = first.weight.split(states.shape[-1], dim=1)
+        moved: Tensor = F.linear(states, of_state, first.bias)  # once for all actions of a state
         if actions.dim() == 2:
-            states = states[:, None].expand(-1, actions.shape[1], -1)
-        moved: Tensor = self.transition(torch.cat([states, self.online.table[actions]], -1))
+            moved = moved[:, None]
+        moved = self.transition[1:](moved + F.linear(self.online.table[actions], of_item))
         return moved
 
     def _transition_loss(self, t: Transitions, negatives: Any) -> Tensor:
