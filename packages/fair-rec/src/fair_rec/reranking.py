@@ -227,8 +227,9 @@ class GroupReranker(Recommender[ConfigT]):
 
     def _relative_unfairness(self, data: SequenceSplits, groups: ItemGroups, reference: np.ndarray) -> np.ndarray:
         """(N + 1,) of each item, from the base's lists for validation rows."""
-        ks = [k for k in self.config.ks if k <= data.num_items]
-        lists = lists_of(self.base, data, "validation", max(ks), max_rows=self.config.rows, seed=self.config.seed)
+        longest, rows = max(self.config.ks), self.config.rows
+        lists = lists_of(self.base, data, "validation", longest, max_rows=rows, seed=self.config.seed)
+        ks = sorted({min(k, lists.length) for k in self.config.ks})  # people have seen the rest of a small catalogue
         found = [group_unfairness(lists, groups, reference, k) for k in ks]
         relative = relative_unfairness(found, ks)
         self.unfairness = dict(zip(groups.labels, relative.tolist(), strict=True))
