@@ -12,14 +12,23 @@ if TYPE_CHECKING:
     from mol_llm.graphs import molecule_graph as molecule_graph
     from mol_llm.molecule_tokens import MoleculeTokens as MoleculeTokens
     from mol_llm.molecule_tokens import pair_inputs as pair_inputs
+    from mol_llm.molecules import BadMolecule as BadMolecule
+    from mol_llm.molecules import MoleculePair as MoleculePair
+    from mol_llm.molecules import SmilesReader as SmilesReader
     from mol_llm.moltc import MolTC as MolTC
     from mol_llm.moltc import MolTCConfig as MolTCConfig
+    from mol_llm.pair_splits import leak_report as leak_report
+    from mol_llm.pair_splits import split_pairs as split_pairs
     from mol_llm.pairs import INTERACTION as INTERACTION
     from mol_llm.pairs import SOLVATION as SOLVATION
     from mol_llm.pairs import PairData as PairData
     from mol_llm.pairs import PairRows as PairRows
     from mol_llm.pairs import PairTask as PairTask
     from mol_llm.qformer import QFormer as QFormer
+    from mol_llm.readers import read_chchminer as read_chchminer
+    from mol_llm.readers import read_combisolv as read_combisolv
+    from mol_llm.readers import read_freesolv as read_freesolv
+    from mol_llm.readers import read_pairs_csv as read_pairs_csv
 
 __version__ = "0.1.0"
 
@@ -27,26 +36,38 @@ _HOMES = {
     "encoder": ("GINEncoder", "side_by_side"),
     "graphs": ("molecule_graph",),
     "molecule_tokens": ("MoleculeTokens", "pair_inputs"),
+    "molecules": ("BadMolecule", "MoleculePair", "SmilesReader"),
     "moltc": ("MolTC", "MolTCConfig"),
+    "pair_splits": ("leak_report", "split_pairs"),
     "pairs": ("INTERACTION", "SOLVATION", "PairData", "PairRows", "PairTask"),
     "qformer": ("QFormer",),
+    "readers": ("read_chchminer", "read_combisolv", "read_freesolv", "read_pairs_csv"),
 }
 
 __all__ = [
     "INTERACTION",
     "SOLVATION",
+    "BadMolecule",
     "GINEncoder",
     "MolTC",
     "MolTCConfig",
+    "MoleculePair",
     "MoleculeTokens",
     "PairData",
     "PairRows",
     "PairTask",
     "QFormer",
+    "SmilesReader",
     "__version__",
+    "leak_report",
     "molecule_graph",
     "pair_inputs",
+    "read_chchminer",
+    "read_combisolv",
+    "read_freesolv",
+    "read_pairs_csv",
     "side_by_side",
+    "split_pairs",
 ]
 
 __getattr__, __dir__ = attach(__name__, {name: f"mol_llm.{home}" for home, names in _HOMES.items() for name in names})
