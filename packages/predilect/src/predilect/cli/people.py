@@ -1,0 +1,194 @@
+"""Lists for a whole file of people: a person a row, in the order of the file, in memory that does not grow with it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from predilect.recommender import Recommender
+
+ENDINGS = (".csv", ".jsonl", ".parquet")
+HISTORY, BETWEEN = "history", "|"
+Row = dict[str, Any]
+
+
+def recommend_people(
+    recommender: Recommender, source: Path, target: Path, *, k: int, exclude_history: bool, batch_size: int = 1024
+) -> tuple[int, int]:
+    """Write the lists of everybody in a file.
+
+    A row has a column `history`, oldest first: a list of titles or ids in JSON lines and Parquet, the same between
+    "|" in CSV; an empty one is a person of whom nothing is known. What else it holds is kept. `recommended` (titles),
+    `item_id` and `score` are added, and `error`: empty, or why the row has no list.
+
+    Args:
+        recommender: fitted.
+        source: .csv, .jsonl or .parquet.
+        target: of the same format; written whole or not at all.
+        k: length of the lists.
+        exclude_history: never recommend what a person took.
+        batch_size: people scored at once.
+
+    Returns:
+        Numbers of people, and of those without a list.
+
+    Raises:
+        ValueError: another format, two formats, a file without the column, or a row that is no row.
+        FileNotFoundError: there is no such file.
+    """
+    for path in (source, target):
+        if path.suffix not in ENDINGS:
+            raise ValueError(f"people are read from and written to {', '.join(ENDINGS)} (got {path})")
+    if source.suffix != target.suffix:
+        raise ValueError(f"the lists are written in the format of the histories, {source.suffix} (got {target})")
+    if not source.is_file():
+        raise FileNotFoundError(f"there is no file {source}")
+    people = failed = 0
+    with _writer(target) as write:
+        rows = _rows(source)
+        while batch := list(islice(rows, batch_size)):
+            served = _served(recommender, batch, k, exclude_history)
+            people, failed = people + len(batch), failed + sum(bool(row["error"]) for row in served)
+            write(served)
+    if not people:
+        raise ValueError(f"{source} has no rows")
+    return people, failed
+
+
+def _served(recommender: Recommender, rows: list[Row], k: int, exclude_history: bool) -> list[Row]:
+    histories: list[list[int]] = []
+    errors: list[str] = []
+    for row in rows:
+        try:
+            history = row[HISTORY]
+            if not isinstance(history, list):
+                raise ValueError(f"a history is a list of titles or ids (got {history!r})")
+            histories.append(recommender.catalogue.resolve(history))
+            errors.append("")
+        except (LookupError, TypeError, ValueError) as error:  # UnknownItemError is one of them
+            histories.append([])
+            errors.append(str(error.args[0]) if error.args else str(error))
+    good = [history for history, reason in zip(histories, errors, strict=True) if not reason]
+    lists = iter(recommender.recommend_many(good, k, exclude_history=exclude_history, batch_size=max(1, len(good))))
+    served = []
+    for row, reason in zip(rows, errors, strict=True):
+        items = [] if reason else next(lists)
+        found = {
+            "recommended": [r.title for r in items],
+            "item_id": [r.item_id for r in items],
+            "score": [r.score for r in items],
+        }
+        served.append({**row, **found, "error": reason})
+    return served
+
+
+def _rows(source: Path) -> Iterator[Row]:
+    return {".csv": _csv_rows, ".jsonl": _json_rows, ".parquet": _parquet_rows}[source.suffix](source)
+
+
+def _csv_rows(source: Path) -> Iterator[Row]:
+    with source.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        _require_history(reader.fieldnames or [], source)
+        for row in reader:
+            if None in row or None in row.values():
+                raise ValueError(f"{source}, line {reader.line_num}: another number of columns than in the first line")
+            text = row[HISTORY].strip()
+            yield {**row, HISTORY: [part.strip() for part in text.split(BETWEEN)] if text else []}
+
+
+def _json_rows(source: Path) -> Iterator[Row]:
+    with source.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"{source}, line {number}: no JSON ({error})") from error
+            if not isinstance(row, dict):
+                raise ValueError(
+                    f"{source}, line {number}: a row is an object with a {HISTORY} (got {line.strip()[:40]})"
+                )
+            yield {HISTORY: None, **row}
+
+
+def _parquet_rows(source: Path) -> Iterator[Row]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(source) as file:
+        _require_history(file.schema_arrow.names, source)
+        for batch in file.iter_batches(1024):
+            yield from batch.to_pylist()
+
+
+def _require_history(names: Any, source: Path) -> None:
+    if HISTORY not in names:
+        raise ValueError(f"{source} has no column {HISTORY} (got {', '.join(names)})")
+
+
+@contextmanager
+def _writer(target: Path) -> Iterator[Callable[[list[Row]], None]]:
+    from predilect.runs.files import whole_file
+
+    with whole_file(target) as path:
+        if target.suffix == ".parquet":
+            with _parquet_writer(path) as write:
+                yield write
+            return
+        with path.open("w", newline="", encoding="utf-8") as file:
+            if target.suffix == ".csv":
+                yield _csv_writer(file)
+            else:
+                yield lambda rows: file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _csv_writer(file: Any) -> Callable[[list[Row]], None]:
+    writer: Any = None
+
+    def write(rows: list[Row]) -> None:
+        nonlocal writer
+        if writer is None:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+        for row in rows:
+            flat = {n: BETWEEN.join(map(str, v)) if isinstance(v, list) else v for n, v in row.items()}
+            writer.writerow(flat)
+
+    return write
+
+
+@contextmanager
+def _parquet_writer(path: Path) -> Iterator[Callable[[list[Row]], None]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writer: Any = None
+    added = {
+        "recommended": pa.list_(pa.string()),
+        "item_id": pa.list_(pa.int64()),
+        "score": pa.list_(pa.float64()),
+        "error": pa.string(),
+    }
+
+    def write(rows: list[Row]) -> None:
+        nonlocal writer
+        table = pa.Table.from_pylist(rows)
+        for name, kind in added.items():
+            place = table.column_names.index(name)
+            table = table.set_column(place, name, pa.array([row[name] for row in rows], kind))
+        if writer is None:
+            writer = pq.ParquetWriter(path, table.schema)
+        writer.write_table(table.cast(writer.schema))
+
+    try:
+        yield write
+    finally:
+        if writer is not None:
+            writer.close()
