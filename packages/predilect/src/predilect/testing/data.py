@@ -16,7 +16,8 @@ def planted_splits(people: int = 40, items: int = 20, *, max_history: int = 5) -
     length = 10
     rows = [(user, (user + step) % items + 1, 1000 * step + user) for user in range(people) for step in range(length)]
     user, item, time = (list(column) for column in zip(*sorted(rows, key=lambda row: row[2]), strict=True))
-    log = Dataset.from_dict({"user_id": user, "item_id": item, "timestamp": time, "rating": [1.0] * len(user)})
+    rating = [3.0 + i % 3 for i in item]  # they differ, so that methods that learn from rewards can be tested
+    log = Dataset.from_dict({"user_id": user, "item_id": item, "timestamp": time, "rating": rating})
     table = Dataset.from_dict(
         {
             "item_id": list(range(1, items + 1)),
