@@ -552,3 +552,12 @@ def test_a_table_with_typed_columns_reports_lines_past_broken_ones(tmp_path: Pat
     assert [e.split(":")[0] for e in problems[0].examples] == [f"x.csv line {n}" for n in (3, 5, 7, 8)]
     with pytest.raises(DataError, match=r"x.csv lacks the column c \(got a, b\)"):
         read_delimited(path, {"c": pa.int32()}, delimiter=",", header=True)
+
+
+def test_a_first_line_of_data_with_equal_values_is_known_as_data(tmp_path: Path) -> None:
+    """Two equal values are no two columns of one name."""
+    file = tmp_path / "log.csv"
+    file.write_text("7,7,1600000000\n7,8,1600000100\n")
+    with pytest.raises(DataError, match="looks like data \\(7, 7, 1600000000\\)"):
+        load(file)
+    assert len(load(file, columns={"user_id": "1", "item_id": "2", "timestamp": "3"}).interactions) == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from predilect.data.readers.text import (
     read_delimited,
     read_lines,
     require_distinct,
+    require_header,
 )
 from predilect.data.schema import DataError, Problem
 
@@ -236,11 +236,7 @@ def _require_ids(table: pa.Table, path: Path, names: Mapping[str, str]) -> None:
         return
     there = ", ".join(table.column_names)
     way_out = f'name yours with --column {missing[0]}=... (columns={{"{missing[0]}": ...}})'
-    if any(re.fullmatch(r"[\d.,:/ TZ+-]+", name) for name in table.column_names):
-        raise DataError(
-            f"the first line of {path.name} looks like data ({there}): where there is no header, name columns by "
-            'their numbers, as in --column user_id=1 --column item_id=2 (columns={"user_id": "1", "item_id": "2"})'
-        )
+    require_header(table.column_names, path)
     raise DataError(f"{path.name} lacks the column {', '.join(missing)} (got {there}): {way_out}")
 
 

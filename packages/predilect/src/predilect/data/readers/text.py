@@ -234,12 +234,28 @@ def first_fields(path: Path, *, delimiter: str | None = None, encoding: str = "u
     return _fields(lines[:1], delimiter or _separator(lines, path), True)[0]
 
 
+def require_header(names: Sequence[str], path: Path) -> None:
+    """Refuse names of columns that look like values.
+
+    Raises:
+        DataError: says how columns are named where there is no header.
+    """
+    if any(re.fullmatch(r"[\d.,:/ TZ+-]+", name) for name in names):
+        raise DataError(
+            f"the first line of {path.name} looks like data ({', '.join(names)}): where there is no header, name "
+            'columns by their numbers, as in --column user_id=1 --column item_id=2 (columns={"user_id": "1", '
+            '"item_id": "2"})'
+        )
+
+
 def require_distinct(names: Sequence[str], path: Path) -> None:
     """Refuse two columns of one name.
 
     Raises:
-        DataError: names the columns and their places.
+        DataError: names the columns and their places, or says that these are no names (`require_header`).
     """
+    if len(set(names)) < len(names):
+        require_header(names, path)
     for name in names:
         places = [str(place) for place, other in enumerate(names, start=1) if other == name]
         if len(places) > 1:
