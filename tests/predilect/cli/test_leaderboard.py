@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
+from predilect.recommenders import SASRecRecommender
+
 Run = Callable[..., Result]
 SMALL = ["--bootstrap", "20", "--k-core", "0", "--max-history", "5"]
 
@@ -82,12 +84,15 @@ def test_a_wrong_request_is_one_message_and_exit_code_2(
     assert "Traceback" not in result.output
 
 
-def test_a_failing_model_is_named_and_the_others_are_kept(predilect: Run, log_file: Path, tmp_path: Path) -> None:
+def test_a_failing_model_is_named_and_the_others_are_kept(
+    predilect: Run, log_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: SASRecRecommender, data: object, folder: Path) -> None:
+        raise RuntimeError("out of memory, say")
+
+    monkeypatch.setattr(SASRecRecommender, "_fit", fails)
     out = tmp_path / "out"
-    result = predilect(
-        "leaderboard", "--data", log_file, "--models", "sasrec,popularity", *SMALL, "--output-dir", out,
-        "--recommenders", "sasrec.hidden_size=16", "--recommenders", "sasrec.num_heads=3",
-    )  # fmt: skip
+    result = predilect("leaderboard", "--data", log_file, "--models", "sasrec,popularity", *SMALL, "--output-dir", out)
     assert result.exit_code == 1, result.output
     assert "sasrec failed" in result.output
     assert {m["name"]: m["status"] for m in results(out)["models"]} == {"sasrec": "failed", "popularity": "ok"}
