@@ -130,3 +130,16 @@ def test_a_broken_file_of_people_leaves_nothing_behind(predilect: Run, finished:
     source.write_text("user_id,items\n1,2\n")
     result = predilect("recommend", "--histories", source, "--output", tmp_path / "l.csv", "--model", finished)
     assert "has no column history (got user_id, items)" in result.output
+
+
+def test_parquet_keeps_its_types_where_the_first_rows_are_empty(
+    predilect: Run, finished: Path, tmp_path: Path
+) -> None:
+    rows = [{"note": None, "history": []}] * 1100 + [{"note": "late", "history": [str(i) for i in range(1, 21)]}]
+    schema = pa.schema({"note": pa.string(), "history": pa.list_(pa.string())})
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), tmp_path / "people.parquet")
+    flags = ["--histories", tmp_path / "people.parquet", "--output", tmp_path / "lists.parquet", "-k", 2]
+    result = predilect("recommend", *flags, "--model", finished)
+    assert result.exit_code == 0, result.output
+    last = pq.read_table(tmp_path / "lists.parquet").to_pylist()[-1]
+    assert (last["note"], last["item_id"], last["error"]) == ("late", [], "every item was taken already")

@@ -50,7 +50,7 @@ def recommend_people(
     if not source.is_file():
         raise FileNotFoundError(f"there is no file {source}")
     people = failed = 0
-    with _writer(target) as write:
+    with _writer(target, source) as write:
         rows = _rows(source)
         while batch := list(islice(rows, batch_size)):
             served = _served(recommender, batch, k, exclude_history)
@@ -84,7 +84,8 @@ def _served(recommender: Recommender, rows: list[Row], k: int, exclude_history: 
             "item_id": [r.item_id for r in items],
             "score": [r.score for r in items],
         }
-        served.append({**row, **found, "error": reason})
+        nothing = "" if items or reason else "every item was taken already"
+        served.append({**row, **found, "error": reason or nothing})
     return served
 
 
@@ -134,12 +135,12 @@ def _require_history(names: Any, source: Path) -> None:
 
 
 @contextmanager
-def _writer(target: Path) -> Iterator[Callable[[list[Row]], None]]:
+def _writer(target: Path, source: Path) -> Iterator[Callable[[list[Row]], None]]:
     from predilect.runs.files import whole_file
 
     with whole_file(target) as path:
         if target.suffix == ".parquet":
-            with _parquet_writer(path) as write:
+            with _parquet_writer(path, source) as write:
                 yield write
             return
         with path.open("w", newline="", encoding="utf-8") as file:
@@ -165,30 +166,18 @@ def _csv_writer(file: Any) -> Callable[[list[Row]], None]:
 
 
 @contextmanager
-def _parquet_writer(path: Path) -> Iterator[Callable[[list[Row]], None]]:
+def _parquet_writer(path: Path, source: Path) -> Iterator[Callable[[list[Row]], None]]:
+    """Columns keep the types that they have in the source, whatever the first rows hold."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    writer: Any = None
     added = {
         "recommended": pa.list_(pa.string()),
         "item_id": pa.list_(pa.int64()),
         "score": pa.list_(pa.float64()),
         "error": pa.string(),
     }
-
-    def write(rows: list[Row]) -> None:
-        nonlocal writer
-        table = pa.Table.from_pylist(rows)
-        for name, kind in added.items():
-            place = table.column_names.index(name)
-            table = table.set_column(place, name, pa.array([row[name] for row in rows], kind))
-        if writer is None:
-            writer = pq.ParquetWriter(path, table.schema)
-        writer.write_table(table.cast(writer.schema))
-
-    try:
-        yield write
-    finally:
-        if writer is not None:
-            writer.close()
+    kept = [field for field in pq.read_schema(source) if field.name not in added]
+    schema = pa.schema([*kept, *(pa.field(name, kind) for name, kind in added.items())])
+    with pq.ParquetWriter(path, schema) as writer:
+        yield lambda rows: writer.write_table(pa.Table.from_pylist(rows, schema=schema))
