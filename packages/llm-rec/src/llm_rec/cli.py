@@ -101,6 +101,4 @@ def _evaluate(
     for name, evaluation in evaluations.items():
         if folder is not None:
             evaluation.save(folder / name)
-        results = evaluation.results
-        counts = f"{results['rows']:,} rows of {results['users']:,} users"
-        console.print(results_table(name or model.name, results, counts))
+        console.print(results_table(name or model.name, evaluation.results))

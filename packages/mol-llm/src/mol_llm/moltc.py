@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -15,9 +16,12 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
+from mol_llm.command import PairOptions
 from mol_llm.encoder import side_by_side
+from mol_llm.evaluation import PairEvaluation, evaluate_pairs
 from mol_llm.graphs import ATOM_SIZES, BOND_SIZES, molecule_graph
 from mol_llm.molecule_tokens import ROLES, MoleculeTokens, Sharing, pair_inputs
+from mol_llm.pair_splits import take
 from mol_llm.pairs import PairData, PairTask
 from predilect.configuration import at_least, new_defaults, option
 from predilect.method import Method, MethodConfig
@@ -112,6 +116,10 @@ class MolTCConfig(TuningOptions, AnswerOptions, MethodConfig):
                 "with reads='smiles' and tuning='frozen' nothing would be trained: choose another of them"
             )
 
+    def quick(self) -> Self:
+        """The same with one optimizer step: enough to see that all works."""
+        return dataclasses.replace(self, epochs=1e-9)
+
 
 class MolTC(Method[MolTCConfig]):
     """Two molecules in a prompt, each as SMILES and as Q vectors of its graph, and the answer as text.
@@ -133,6 +141,7 @@ class MolTC(Method[MolTCConfig]):
 
     name = "moltc"
     config_class = MolTCConfig
+    data_options: ClassVar[type[Any] | None] = PairOptions
 
     def __init__(self, config: MolTCConfig | None = None, **options: Any) -> None:
         super().__init__(config, **options)
@@ -385,6 +394,18 @@ class MolTC(Method[MolTCConfig]):
         weights = module.attention({key: value.to(device) for key, value in graphs.items()}, role)
         found: NDArray[np.float64] = weights[0, :, 1:].double().cpu().numpy()
         return found
+
+    def measure(self, data: PairData, part: str, options: Any) -> dict[str, PairEvaluation]:
+        """`evaluate_pairs` of a part; of a text task nothing."""
+        if self.task.kind == "text":
+            return {}
+        rows = data.part(part)
+        if options.test_rows is not None and options.test_rows < len(rows):
+            drawn = np.random.default_rng(options.seed).permutation(len(rows))[: options.test_rows]
+            rows = take(rows, np.sort(drawn))
+        predictions = self.predict(list(rows.first), list(rows.second))
+        result = evaluate_pairs(self.task, rows, predictions, bootstrap=options.bootstrap, seed=options.seed)
+        return {"": result}
 
     # --- folders ----------------------------------------------------------------------------------------------
 

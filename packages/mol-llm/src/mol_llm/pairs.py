@@ -100,12 +100,45 @@ class PairRows:
 
 @dataclass
 class PairData:
-    """What a pair method learns from: a task and rows of it."""
+    """What a pair method learns from: a task and rows of it, and the rows that it is measured on.
+
+    Attributes:
+        task: what is asked.
+        train: rows to learn from.
+        validation: rows to choose on; None: none.
+        test: rows to measure on; None: none.
+        left_out: why rows of the source are in no part, a line each.
+    """
 
     task: PairTask
     train: PairRows
+    validation: PairRows | None = None
+    test: PairRows | None = None
+    left_out: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """How many rows each part has, and what was left out."""
+        parts = {"training": self.train, "validation": self.validation, "test": self.test}
+        counts = ", ".join(f"{len(rows):,} {name}" for name, rows in parts.items() if rows is not None)
+        lines = [f"{self.task.name}: {counts} rows"]
+        if self.left_out:
+            shown = [f"  {line}" for line in self.left_out[:5]]
+            lines += [f"left out: {len(self.left_out):,} rows", *shown]
+        return "\n".join(lines)
+
+    def part(self, name: str) -> PairRows:
+        """The rows of "train", "validation" or "test".
+
+        Raises:
+            ValueError: another name, or a part that is not there.
+        """
+        rows: PairRows | None = getattr(self, name) if name in ("train", "validation", "test") else None
+        if rows is None:
+            raise ValueError(f"there is no part {name!r} of these pairs")
+        return rows
 
     def fingerprint(self) -> str:
-        """A digest of task and rows."""
-        rows = [list(map(str, column)) for column in (self.train.first, self.train.second, self.train.targets)]
+        """A digest of the task and of the rows of all parts."""
+        parts = [part for part in (self.train, self.validation, self.test) if part is not None]
+        rows = [[list(map(str, column)) for column in (part.first, part.second, part.targets)] for part in parts]
         return hashlib.sha256(repr((asdict(self.task), rows)).encode()).hexdigest()

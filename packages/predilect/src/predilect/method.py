@@ -30,7 +30,7 @@ _CARD = """---
 {{ card_data }}
 ---
 
-A method saved by [Predilect]({{ docs_url | default("https://pypi.org/project/predilect", true) }}):
+A method saved by Predilect:
 
 ```python
 import predilect
@@ -70,8 +70,8 @@ class Method(ModelHubMixin, ABC, Generic[ConfigT], library_name="predilect", mod
         **options: fields of `config_class` by name, in place of `config`.
 
     For the command line a subclass may also set `presets` (the name of the package in which its settings lie as YAML
-    files, `predilect.presets`); and, where it learns from something else than a log of interactions, `data_options`
-    with `read_data`, and `measure`.
+    files, `predilect.presets`); `data_options`, where it learns from something else than a log of interactions; and
+    `measure`, where it ranks no items.
 
     Attributes:
         config: the options.
@@ -85,7 +85,8 @@ class Method(ModelHubMixin, ABC, Generic[ConfigT], library_name="predilect", mod
     name: ClassVar[str]
     config_class: ClassVar[type[Any]] = MethodConfig
     presets: ClassVar[str | None] = None
-    # a dataclass with options of the command line (a seed among them); None: those of a log and its protocol
+    # a keyword-only dataclass with options of the command line, `seed` among them, whose `read()` gives what `fit`
+    # takes; None: a log and its protocol
     data_options: ClassVar[type[Any] | None] = None
     # `method.json` holds the options; the mixin would keep a copy of them in config.json
     _hub_mixin_config: Any = property(lambda self: None, lambda self, value: None)
@@ -139,18 +140,13 @@ class Method(ModelHubMixin, ABC, Generic[ConfigT], library_name="predilect", mod
             output.claim({"method": self.name, **self._run(data)})
             yield output.folder
 
-    @classmethod
-    def read_data(cls, options: Any) -> Any:
-        """What `fit` learns from, by `data_options` of the command line."""
-        raise NotImplementedError(f"{cls.__name__} has data_options and must read its data")
-
     def measure(self, data: Any, part: str, options: Any) -> Mapping[str, Any]:
         """Name -> result of a part of the data ("validation", "test") by the options of the command line.
 
         A result has `results` (as `predilect.evaluation.Evaluation`) and `save(folder)`. Recommenders are ranked
-        (`predilect.evaluation.evaluate`) and need none of this.
+        (`predilect.evaluation.evaluate`) instead; of other methods that do not say how good they are there is none.
         """
-        raise NotImplementedError(f"{self.name} ranks no items and says by no other means how good it is")
+        return {}
 
     def _require(self, data: Any) -> None:
         """Raise ValueError, before anything is written, for data that the method cannot learn from."""

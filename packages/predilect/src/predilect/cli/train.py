@@ -16,7 +16,7 @@ from predilect.cli.options import config_command
 from predilect.configuration import make_config, option, plain
 from predilect.leaderboard.config import PROTOCOL, RUN, ProtocolConfig
 from predilect.presets import Presets, close_matches
-from predilect.registry import registered
+from predilect.registry import RECOMMENDERS, registered
 
 if TYPE_CHECKING:
     from predilect.method import Method
@@ -58,7 +58,7 @@ class Methods(TyperGroup):
         return sorted(registered())
 
     def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
-        return _command(method_named(cmd_name))
+        return _command(cmd_name)
 
     def format_help(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
         super(TyperGroup, self).format_help(ctx, formatter)
@@ -126,23 +126,27 @@ def new_method(kind: type[Method], config: TrainOptions, seed: int) -> Method:
     return kind(settings.quick() if config.quick else settings)
 
 
-def _command(kind: type[Method]) -> Any:
-    """The click command that trains a method on what it learns from."""
-    data_options = kind.data_options or ProtocolConfig
+def _command(name: str) -> Any:
+    """The click command that trains a method on what it learns from.
+
+    Recommenders learn from a log: their help needs none of their code, and comes at once.
+    """
+    data_options = ProtocolConfig if name in registered(RECOMMENDERS) else method_named(name).data_options
+    data_options = data_options or ProtocolConfig
 
     @dataclass(kw_only=True)
     class TrainConfig(TrainOptions, data_options):  # type: ignore[misc, valid-type]
         """What to train on, and how."""
 
     def run(config: TrainConfig) -> None:
-        train(kind, config)
+        train(method_named(name), config)
 
     run.__annotations__ = {"config": TrainConfig, "return": None}
-    run.__doc__ = f"Train {kind.name}, keep it, and measure it on the test rows."
+    run.__doc__ = f"Train {name}, keep it, and measure it on the test rows."
     single = typer.Typer(add_completion=False)
-    single.command(kind.name)(config_command(TrainConfig)(run))
+    single.command(name)(config_command(TrainConfig)(run))
     command = typer.main.get_command(single)
-    command.name = kind.name
+    command.name = name
     return command
 
 
@@ -179,8 +183,7 @@ def train(kind: type[Method], config: Any) -> None:
         shutil.rmtree(folder / "fit", ignore_errors=True)
         for name, evaluation in measure(method, data, "test", config).items():
             evaluation.save(folder / "evaluation" / name)
-            counts = f"{evaluation.results['rows']:,} rows of {evaluation.results['users']:,} users"
-            console.print(results_table(name or method.name, evaluation.results, counts))
+            console.print(results_table(name or method.name, evaluation.results))
     console.print(f"model and results: {folder}")
 
 
@@ -188,7 +191,7 @@ def read_data(kind: type[Method], config: Any) -> Any:
     """What the method learns from."""
     from predilect.leaderboard.preparation import prepare
 
-    return prepare(config) if kind.data_options is None else kind.read_data(config)
+    return prepare(config) if kind.data_options is None else config.read()
 
 
 def measure(method: Any, data: Any, part: str, config: Any) -> Mapping[str, Any]:
