@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,7 +91,7 @@ class SequentialOutput(ModelOutput):
     scores: Tensor | None = None
 
 
-class SequentialModel(PreTrainedModel):
+class SequentialModel(PreTrainedModel, ABC):
     r"""A sequence of items to a state, a state to a score for every item.
 
     With the state :math:`s` of a history and the embedding :math:`e_i` of item :math:`i`, which the input and the
@@ -208,9 +209,9 @@ class SequentialModel(PreTrainedModel):
             return sampled_softmax_loss(*inputs, drawn, log_expected, weight)
         return gbce_loss(*inputs, drawn, config.calibration, weight)
 
+    @abstractmethod
     def _states(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """States (B, L, d) from embedded items (B, L, d) and the mask of what is no padding (B, L)."""
-        raise NotImplementedError
 
     def _last_state(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """`_states(inputs, mask)[:, -1]`."""
