@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from predilect.modeling import load_causal_lm
+from predilect.testing import tiny_language_model
 from predilect.tokenization import PromptSet
 from pref_losses import load_preferences
 
@@ -42,21 +41,7 @@ def language_model(*, quick: bool) -> tuple[Any, Any]:
     """SmolLM2-135M in `DTYPE` and its tokenizer; quick: a tiny float32 model of random weights that reads bytes."""
     if not quick:
         return load_causal_lm("smollm2-135m", dtype=torch.bfloat16 if BF16 else torch.float32)
-    tokenizer = _byte_tokenizer()
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.2,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-    )
-    return LlamaForCausalLM(config).eval(), tokenizer
+    return tiny_language_model()
 
 
 def lora() -> LoraConfig:
@@ -113,13 +98,3 @@ def artist_choices(*, quick: bool) -> Dataset:
         for history, candidates, target in records
     ]
     return Dataset.from_list(rows)
-
-
-def _byte_tokenizer() -> PreTrainedTokenizerFast:
-    special = ["<pad>", "</s>"]
-    words = special + sorted(pre_tokenizers.ByteLevel.alphabet())
-    core = Tokenizer(models.BPE(vocab={word: i for i, word in enumerate(words)}, merges=[]))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    core.add_special_tokens(special)
-    return PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="</s>", padding_side="left")

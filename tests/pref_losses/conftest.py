@@ -9,55 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from datasets import Dataset
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM
 
+from predilect.testing import tiny_language_model
 from pref_losses import PreferenceConfig, PreferenceTrainer
 
 TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
+ROLES = ("<user>", "<assistant>")
 
 
 @pytest.fixture(scope="session")
-def tokenizer() -> PreTrainedTokenizerFast:
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    special = ["<pad>", "</s>", "<user>", "<assistant>"]
-    trainer = trainers.BpeTrainer(
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        vocab_size=270,
-        show_progress=False,
-    )
-    core.train_from_iterator([], trainer)
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="</s>", padding_side="left")
-    wrapped.chat_template = TEMPLATE
-    return wrapped
+def tokenizer() -> Any:
+    return tiny_language_model(special_tokens=ROLES, chat_template=TEMPLATE)[1]
 
 
 @pytest.fixture(scope="session")
-def model_folder(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.2,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    tiny_language_model(folder, special_tokens=ROLES, chat_template=TEMPLATE)
     return folder
 
 
@@ -87,9 +60,7 @@ def make_preferences() -> Callable[..., Dataset]:
 
 
 @pytest.fixture
-def make_trainer(
-    model_folder: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
-) -> Callable[..., PreferenceTrainer]:
+def make_trainer(model_folder: Path, tokenizer: Any, tmp_path: Path) -> Callable[..., PreferenceTrainer]:
     """`make_trainer(config class or dict of options, ...)`: a trainer in float32 on the CPU that logs every step."""
 
     def make(
