@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from offline_rl_rec.sessions import Sessions as Sessions
     from offline_rl_rec.sessions import discounted_returns as discounted_returns
     from offline_rl_rec.sessions import with_behaviours as with_behaviours
+    from offline_rl_rec.simulation.logit import LogitChoice as LogitChoice
+    from offline_rl_rec.simulation.transition import TransitionChoice as TransitionChoice
+    from offline_rl_rec.simulation.users import UserSimulator as UserSimulator
 
 __version__ = "0.1.0"
 
@@ -30,6 +33,9 @@ _HOMES = {
     "modeling": ("AgentModel",),
     "recommenders": ("CQL", "MCRL", "SA2C", "SNQN", "SQN", "Agent", "RemainingItems"),
     "sessions": ("RewardRule", "Sessions", "discounted_returns", "with_behaviours"),
+    "simulation.logit": ("LogitChoice",),
+    "simulation.transition": ("TransitionChoice",),
+    "simulation.users": ("UserSimulator",),
 }
 
 __all__ = [
@@ -41,9 +47,12 @@ __all__ = [
     "Agent",
     "AgentConfig",
     "AgentModel",
+    "LogitChoice",
     "RemainingItems",
     "RewardRule",
     "Sessions",
+    "TransitionChoice",
+    "UserSimulator",
     "__version__",
     "discounted_returns",
     "with_behaviours",

@@ -1,0 +1,105 @@
+"""`TransitionChoice`: users who follow the transitions that the log counts."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.sparse import csr_array
+
+from offline_rl_rec.simulation.users import ChoiceLog, UserSimulator
+
+_PRIOR = 2.0  # events that the rate over all items is worth in an item's rate of purchases
+
+
+class TransitionChoice(UserSimulator):
+    r"""Choice by smoothed counts of transitions between items.
+
+    .. math:: u_j = \log \frac{c_{ij} + \mu p_j}{c_i + \mu}, \qquad
+              c_{ij} = \sum_{\text{pairs } (i, j)} \frac{1}{\text{distance}}
+
+    after the last item :math:`i` of the history, over pairs in which `j` comes later than `i` in the history or as the
+    target, with :math:`p_j` the share of `j` among all events (each counted half an event more, so that no item is
+    impossible). An empty history has no counts, which leaves :math:`\log p_j`. :math:`\mu` maximises the likelihood of
+    each half of the sessions under the counts of the other.
+
+    A purchase has the smoothed rate of the item, apart for items that are in the history and items that are not.
+
+    Source: sequential rules, Ludewig and Jannach, "Evaluation of Session-based Recommendation Algorithms", UMUAI 2018;
+    Dirichlet smoothing, Zhai and Lafferty, "A Study of Smoothing Methods for Language Models", ACM TOIS 2004,
+    equation 6. Memory: the pairs that were seen.
+    """
+
+    name: ClassVar[str] = "transition"
+
+    def _fit(self, log: ChoiceLog) -> None:
+        held = []
+        for half in (False, True):
+            there, here = log.where(log.half != half), log.where(log.half == half)
+            held.append(_looked_up(_Counts(there), here.histories[:, -1], here.target[:, None]))
+
+        def loss(log_mu: float) -> float:
+            return -sum(float(_smoothed(*found, np.exp(log_mu)).sum()) for found in held)
+
+        self.mu = float(np.exp(minimize_scalar(loss, bounds=(np.log(0.01), np.log(1e5)), method="bounded").x))
+        self._counts = _Counts(log)
+        self._purchase_rates(log)
+
+    def utilities(self, histories: np.ndarray, slates: np.ndarray) -> np.ndarray:
+        return _smoothed(*_looked_up(self._counts, histories[:, -1], slates), self.mu)
+
+    def purchase_probability(self, histories: np.ndarray, items: np.ndarray) -> np.ndarray:
+        again = (histories == items[:, None]).any(axis=1).astype(np.int64)
+        found: np.ndarray = self.purchase_rate[again, items]
+        return found
+
+    def _purchase_rates(self, log: ChoiceLog) -> None:
+        again = (log.histories == log.target[:, None]).any(axis=1).astype(np.int64)
+        place = again * (log.num_items + 1) + log.target
+        size = 2 * (log.num_items + 1)
+        events = np.bincount(place, minlength=size).reshape(2, -1)
+        bought = np.bincount(place, log.purchase, minlength=size).reshape(2, -1)
+        overall = (bought.sum(1) + log.purchase.mean()) / (events.sum(1) + 1)
+        self.purchase_rate: np.ndarray = (bought + _PRIOR * overall[:, None]) / (events + _PRIOR)
+
+
+class _Counts:
+    """Counts of transitions, sparse, and shares of items."""
+
+    def __init__(self, log: ChoiceLog) -> None:
+        width = log.num_items + 1
+        length = log.histories.shape[1]
+        first, second, weight = [], [], []
+        for back in range(1, length + 1):
+            before = log.histories[:, -back]
+            there = before > 0
+            first.append(before[there])
+            second.append(log.target[there])
+            weight.append(np.full(int(there.sum()), 1 / back))
+        pairs = (np.concatenate(first), np.concatenate(second))
+        self.pairs: Any = csr_array((np.concatenate(weight), pairs), shape=(width, width))
+        self.pairs.sum_duplicates()
+        row = np.repeat(np.arange(width), np.diff(self.pairs.indptr))
+        self.keys = row * width + self.pairs.indices  # ascending: found by bisection
+        self.leading = np.asarray(self.pairs.sum(axis=1)).ravel()
+        share = log.counts + 0.5
+        share[0] = 0
+        self.share = share / share.sum()
+
+
+def _looked_up(counts: _Counts, last: np.ndarray, slates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Counts (n, K) of the items of slates after `last` (n,), their shares (n, K), and the counts (n, 1) of `last`."""
+    width = len(counts.share)
+    if slates.shape[1] * 4 > width:  # most of a row is asked for
+        pairs = np.take_along_axis(counts.pairs[last].toarray(), slates, axis=1)
+    else:
+        keys = last[:, None] * width + slates
+        place = np.minimum(np.searchsorted(counts.keys, keys), max(0, len(counts.keys) - 1))
+        pairs = np.where(counts.keys[place] == keys, counts.pairs.data[place], 0.0) if len(counts.keys) else 0.0 * keys
+    return pairs, counts.share[slates], counts.leading[last][:, None]
+
+
+def _smoothed(pairs: np.ndarray, share: np.ndarray, leading: np.ndarray, mu: float) -> np.ndarray:
+    utilities: np.ndarray = np.log((pairs + mu * share) / (leading + mu))
+    return utilities
