@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from offline_rl_rec.objective import (
     td_target,
     transition_contrast,
 )
+from offline_rl_rec.simulation import TabularMDP
 
 T, N, D = 7, 9, 4
 
@@ -129,9 +131,9 @@ def test_values_of_a_tabular_process_order_all_actions_as_the_optimum_does():
     reward = torch.tensor([[0.2, 0.0, 1.0], [0.2, 0.3, 0.0], [0.0, 0.2, 0.5]])
     done = torch.tensor([[False, False, True], [False, False, False], [False, True, False]])
     discount = 0.8
-    optimum = torch.zeros(3, 3)
-    for _ in range(500):
-        optimum = reward + discount * torch.where(done, 0.0, optimum.amax(1)[leads])
+    transition = torch.eye(3)[leads] * ~done[..., None]
+    mdp = TabularMDP(transition.numpy(), reward.numpy(), np.full(3, 1 / 3), discount)
+    optimum = torch.from_numpy(mdp.optimal_values()).float()
     table = nn.Parameter(torch.zeros(4, 3))  # with one-hot states, Q(s, a) = table[a, s]
     bias, copied = torch.zeros(3), torch.zeros(4, 3)
     s, a = (x.flatten() for x in torch.meshgrid(torch.arange(3), torch.arange(3), indexing="ij"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from offline_rl_rec.simulation.registration import register
 from predilect.lazy import attach
 
 if TYPE_CHECKING:
@@ -62,3 +63,5 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__, {name: f"offline_rl_rec.{home}" for home, names in _HOMES.items() for name in names}
 )
+
+register()  # so that gymnasium.make knows predilect/SessionRec-v0
