@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from offline_rl_rec.sessions import discounted_returns as discounted_returns
     from offline_rl_rec.sessions import with_behaviours as with_behaviours
     from offline_rl_rec.simulation.logit import LogitChoice as LogitChoice
+    from offline_rl_rec.simulation.returns import simulate as simulate
     from offline_rl_rec.simulation.transition import TransitionChoice as TransitionChoice
     from offline_rl_rec.simulation.users import UserSimulator as UserSimulator
 
@@ -35,6 +36,7 @@ _HOMES = {
     "recommenders": ("CQL", "MCRL", "SA2C", "SNQN", "SQN", "Agent", "RemainingItems"),
     "sessions": ("RewardRule", "Sessions", "discounted_returns", "with_behaviours"),
     "simulation.logit": ("LogitChoice",),
+    "simulation.returns": ("simulate",),
     "simulation.transition": ("TransitionChoice",),
     "simulation.users": ("UserSimulator",),
 }
@@ -56,6 +58,7 @@ __all__ = [
     "UserSimulator",
     "__version__",
     "discounted_returns",
+    "simulate",
     "with_behaviours",
     "with_returns",
 ]

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from offline_rl_rec.simulation.environment import packaged_simulator as packaged_simulator
     from offline_rl_rec.simulation.logit import LogitChoice as LogitChoice
     from offline_rl_rec.simulation.registration import ENVIRONMENT as ENVIRONMENT
+    from offline_rl_rec.simulation.returns import SimulatedReturns as SimulatedReturns
+    from offline_rl_rec.simulation.returns import simulate as simulate
     from offline_rl_rec.simulation.tabular import TabularEnv as TabularEnv
     from offline_rl_rec.simulation.tabular import TabularMDP as TabularMDP
     from offline_rl_rec.simulation.transition import TransitionChoice as TransitionChoice
@@ -26,6 +28,7 @@ _HOMES = {
     "environment": ("SessionRec", "VectorSessionRec", "packaged_simulator"),
     "logit": ("LogitChoice",),
     "registration": ("ENVIRONMENT",),
+    "returns": ("SimulatedReturns", "simulate"),
     "tabular": ("TabularEnv", "TabularMDP"),
     "transition": ("TransitionChoice",),
     "users": ("Leaving", "UserSimulator", "Users"),
@@ -37,6 +40,7 @@ __all__ = [
     "Leaving",
     "LogitChoice",
     "SessionRec",
+    "SimulatedReturns",
     "TabularEnv",
     "TabularMDP",
     "TransitionChoice",
@@ -44,6 +48,7 @@ __all__ = [
     "Users",
     "VectorSessionRec",
     "packaged_simulator",
+    "simulate",
     "simulator_class",
 ]
 

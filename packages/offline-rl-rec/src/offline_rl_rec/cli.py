@@ -1,0 +1,125 @@
+"""`predilect rl simulate`; light, so that `predilect --help` stays fast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from predilect.cli.options import config_command
+from predilect.configuration import option
+from predilect.leaderboard.config import ProtocolConfig
+
+SIMULATION, USERS, REWARDS = "Simulation", "Simulated users", "Rewards"
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Long sessions of simulated users. `predilect train mcrl`, `sqn`, ... train agents for them.",
+)
+
+
+@app.callback()
+def root() -> None:
+    """Keeps commands by name while there is only one."""
+
+
+@dataclass(kw_only=True)
+class UsersConfig(ProtocolConfig):
+    """Which users are simulated."""
+
+    simulators: tuple[str, ...] = option("Families of simulated users.", panel=USERS, default=("logit", "transition"))
+    part: Literal["validation", "test"] = option(
+        "The part of the log that they are fitted on, unseen in training.", panel=USERS, default="test"
+    )
+    patience: int = option("Steps without a taken item, in a row, after which a user leaves.", panel=USERS, default=3)
+    reluctance: float = option(
+        "A slate that holds this share of what users take next is taken from half of the time.",
+        panel=USERS,
+        default=0.1,
+    )
+    click_reward: float = option("Reward of a click.", panel=REWARDS, default=0.2)
+    purchase_reward: float = option("Reward of a purchase.", panel=REWARDS, default=1.0)
+    liked: float | None = option(
+        "Where the log has ratings only: the lowest that counts as a purchase; none: 0.8 of the highest.",
+        panel=REWARDS,
+        default=None,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        from offline_rl_rec.simulation import SIMULATORS
+
+        if not self.simulators or not set(self.simulators) <= set(SIMULATORS):
+            raise ValueError(f"simulators are {', '.join(SIMULATORS)} (got {', '.join(self.simulators) or 'none'})")
+        if self.protocol != "full":
+            raise ValueError("simulated users are shown the best of all items: leave --protocol full")
+
+
+@dataclass(kw_only=True)
+class SimulateConfig(UsersConfig):
+    """Options of `predilect rl simulate`."""
+
+    model: tuple[str, ...] = option(
+        "Saved recommenders (folders), or names of recommenders, which are fitted on the training part.",
+        panel=SIMULATION,
+        default=(),
+    )
+    recommenders: dict[str, dict[str, Any]] = option(
+        "An option of one recommender that is named, e.g. sqn.hidden_size=32; in YAML a section per recommender.",
+        panel=SIMULATION,
+        default={},
+    )
+    sessions: int = option("Simulated sessions per recommender.", panel=SIMULATION, default=1000)
+    slate_size: int = option("Items that are shown at a time.", panel=SIMULATION, default=10)
+    discount: float = option("Of the discounted return, in 0..1.", panel=SIMULATION, default=0.9)
+    max_steps: int = option("Sessions are cut off after as many steps.", panel=SIMULATION, default=100)
+    output: Path = option("The table, .csv.", panel=SIMULATION, default=Path("runs/simulation.csv"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.model:
+            raise ValueError("name at least one recommender: --model FOLDER, or --model popularity,sqn")
+        if unknown := sorted(set(self.recommenders) - set(self.model)):
+            raise ValueError(
+                f"options for {', '.join(unknown)}, which --model does not name ({', '.join(self.model)})"
+            )
+
+
+@app.command("simulate")
+@config_command(SimulateConfig)
+def simulate(
+    config: SimulateConfig,
+    log: Annotated[
+        str | None, typer.Argument(help="The log: a packaged data set, a folder or a file; as --data.")
+    ] = None,
+) -> None:
+    """What recommenders earn until simulated users leave, under differently fitted users."""
+    from rich.console import Console
+
+    from offline_rl_rec.simulation.report import returns_table, simulate_all, write_returns
+
+    config = with_log(config, log)
+    console = Console()
+    with console.status("simulating") as status:
+        found = simulate_all(config, status.update)
+    for name in config.simulators:
+        console.print(returns_table([named for named in found if named[1].simulator == name]))
+    write_returns(found, config.output)
+    typer.echo(f"written to {config.output}")
+
+
+def with_log(config: Any, log: str | None) -> Any:
+    """The config with the argument LOG for its data.
+
+    Raises:
+        ValueError: LOG and --data name two data sets.
+    """
+    if log is None:
+        return config
+    standard = type(config).__dataclass_fields__["data"].default
+    if config.data not in (standard, log):
+        raise ValueError(f"LOG ({log}) and --data ({config.data}) are two data sets: give one")
+    return replace(config, data=log)

@@ -1,0 +1,145 @@
+"""`predilect rl simulate`: recommenders under all simulators, as a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from offline_rl_rec.sessions import RewardRule
+from offline_rl_rec.simulation import simulator_class
+from offline_rl_rec.simulation.returns import SimulatedReturns, simulate
+from offline_rl_rec.simulation.users import UserSimulator
+from predilect.data import SequenceSplits
+from predilect.recommender import Recommender, available_recommenders, recommender_class
+from predilect.runs import write_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from offline_rl_rec.cli import SimulateConfig, UsersConfig
+
+Named = tuple[str, SimulatedReturns]
+
+
+def fit_simulators(config: UsersConfig, splits: SequenceSplits) -> list[UserSimulator]:
+    """The config's simulators, fitted on its part of the log."""
+    rule = RewardRule(config.click_reward, config.purchase_reward, config.liked)
+    rows = splits.part(config.part)
+    return [
+        simulator_class(name)(patience=config.patience, reluctance=config.reluctance, seed=config.seed).fit(
+            rows, splits.num_items, rule
+        )
+        for name in config.simulators
+    ]
+
+
+def simulate_all(config: SimulateConfig, tell: Callable[[str], Any] = lambda text: None) -> list[Named]:
+    """Prepare the data, fit what has to be fitted, and simulate every recommender under every simulator.
+
+    Returns:
+        Pairs of a label, as `--model` has it, and the returns; recommender after recommender.
+
+    Raises:
+        ValueError: a recommender of another catalogue, a log without rewards, options outside their ranges.
+        FileNotFoundError: neither a folder nor the name of a recommender.
+    """
+    from predilect.leaderboard.preparation import prepare
+
+    tell("reading the log")
+    splits = prepare(config)
+    simulators = fit_simulators(config, splits)  # first: it says at once where a log has no rewards
+    found: list[Named] = []
+    for name in config.model:
+        tell(f"fitting or reading {name}")
+        recommender = _recommender(name, config, splits)
+        for simulator in simulators:
+            tell(f"{name} with {simulator.name} users")
+            returns = simulate(
+                recommender,
+                simulator,
+                sessions=config.sessions,
+                slate_size=config.slate_size,
+                discount=config.discount,
+                max_steps=config.max_steps,
+                exclude_history=config.mask_seen,
+                bootstrap=config.bootstrap,
+                seed=config.seed,
+            )
+            found.append((name, returns))
+    return found
+
+
+def _recommender(name: str, config: SimulateConfig, splits: SequenceSplits) -> Recommender[Any]:
+    from predilect.configuration import make_config
+    from predilect.training import quiet
+
+    if Path(name).exists() or name not in available_recommenders():
+        from predilect.cli.evaluate import require_same_catalogue
+        from predilect.cli.models import find_model
+
+        if not Path(name).exists():
+            names = ", ".join(available_recommenders())
+            raise FileNotFoundError(f"--model {name} is neither a folder nor a recommender; there are {names}")
+        if name in config.recommenders:
+            raise ValueError(f"{name} is a saved recommender, whose options are those it was fitted with")
+        recommender: Recommender[Any] = Recommender.from_pretrained(find_model(Path(name)))
+        require_same_catalogue(recommender.catalogue, splits.catalogue)
+        return recommender
+    kind = recommender_class(name)
+    values = {"seed": config.seed, **config.recommenders.get(name, {})}
+    with quiet():
+        return kind(make_config(kind.config_class, values, source=f"recommenders.{name}")).fit(splits)
+
+
+def rows_of(found: Sequence[Named]) -> list[dict[str, Any]]:
+    """One row per recommender and simulator: names, setting, results, and `return_minus_first` with its interval, the
+    paired difference of returns to the first recommender under the same users."""
+    first: dict[str, SimulatedReturns] = {}
+    rows = []
+    for label, returns in found:
+        against = first.setdefault(returns.simulator, returns)
+        row = {"model": label, "simulator": returns.simulator, **returns.results}
+        if against is not returns:
+            difference, low, high, _ = returns.minus(against)
+            row |= {"return_minus_first": difference, "return_minus_first_low": low, "return_minus_first_high": high}
+        rows.append({**row, **returns.setting})
+    return rows
+
+
+def write_returns(found: Sequence[Named], path: Path) -> None:
+    """`rows_of` as CSV, whole or not at all."""
+    rows = rows_of(found)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def returns_table(found: Sequence[Named]) -> Table:
+    """Recommenders under one simulator as a table for the terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    setting = found[0][1].setting
+    table = Table(title=f"{found[0][1].simulator} users", title_style="bold", header_style="bold")
+    table.add_column("model")
+    for name in ("return", "95 % interval", "- first", "discounted", "taken", "accepted"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows_of(found):
+        minus = ""
+        if "return_minus_first" in row:
+            clear = row["return_minus_first_low"] > 0 or row["return_minus_first_high"] < 0
+            minus = f"{row['return_minus_first']:+.3f}" + ("" if clear else " ≈")
+        ends = f"{row['return_low']:.3f} to {row['return_high']:.3f}"
+        numbers = (f"{row['discounted_return']:.3f}", f"{row['taken']:.2f}", f"{row['acceptance']:.1%}")
+        table.add_row(Text(row["model"]), f"{row['return']:.3f}", ends, minus, *numbers)
+    table.caption = (
+        f"{setting['sessions']:,} sessions, slates of {setting['slate_size']}, discount {setting['discount']:g}\n"
+        "≈: the 95 % interval of the paired difference holds 0\nmore columns in the file"
+    )
+    return table
