@@ -2,8 +2,9 @@
 
     python -m benchmarks.speed._next_item MODE LOG OPTIONS
 
-Modes: windows; rows, one row at a time; before, that with all logits at once; million, steps on a million items. Each
-line on the standard input is an epoch (million: a step), each line on the standard output what it took.
+Modes: windows; rows, one row at a time; before, that with all logits at once; million, steps on a million items;
+splits, cutting a log of random items and nothing else. Each line on the standard input is an epoch (million: a step;
+splits: the cut), each line on the standard output what it took.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, ClassVar
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import torch
 from pyarrow import csv
 from torch import Tensor
@@ -92,11 +94,27 @@ def million(options: dict[str, Any]) -> None:
         tell(seconds=time.process_time() - start, ndcg=0.0)
 
 
+def splits(options: dict[str, Any]) -> None:
+    rng, events = np.random.default_rng(0), options["events"]
+    user, item = (rng.integers(options[name], size=events) for name in ("people", "items"))
+    table = pa.table({"user_id": user, "item_id": item, "timestamp": np.arange(events)})
+    del user, item
+    tell(rows=events)
+    sys.stdin.readline()
+    start = time.process_time()
+    cut = RecDataset.from_raw(table).split("leave_one_out", max_history=options["max_history"])
+    batch = cut.train.histories(slice(1024))
+    assert batch.shape == (1024, options["max_history"])
+    tell(seconds=time.process_time() - start, ndcg=0.0)
+
+
 if __name__ == "__main__":
     mode, log, given = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
     datasets.disable_progress_bars()
     torch.set_num_threads(given.pop("threads"))
     if mode == "million":
         million(given)
+    elif mode == "splits":
+        splits(given)
     else:
         train(mode, log, given)

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from llm_rec import bigrec
 from llm_rec.bigrec import BIGRec
-from llm_rec.grounding import inject
+from llm_rec.bigrec.grounding import inject
 from predilect.recommender import Recommender
 
 
@@ -58,7 +57,9 @@ def test_gamma_is_chosen_on_the_candidates_that_are_ranked(
     options: dict[str, Any], letter_splits: Any, tiny_splits: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Any] = []
-    monkeypatch.setattr(bigrec, "choose_gamma", lambda *args, candidates, **kwargs: given.append(candidates) or 1.0)
+    monkeypatch.setattr(
+        "llm_rec.bigrec.recommender.choose_gamma", lambda *args, candidates, **kwargs: given.append(candidates) or 1.0
+    )
     settings = {**options, "sft_steps": 0, "gamma_rows": 6}
     BIGRec(**settings).fit(letter_splits)
     BIGRec(**settings).fit(tiny_splits)

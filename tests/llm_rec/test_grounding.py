@@ -15,7 +15,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from llm_rec.grounding import Grounding, choose_gamma, inject
+from llm_rec.bigrec.grounding import Grounding, choose_gamma, inject
 from predilect.evaluation.ranking import rank_metric, target_ranks
 from predilect.modeling import load_causal_lm
 

@@ -9,7 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
-from llm_rec.llara import ITEM, TEXT_ONLY, CurriculumTrainer, LLaRA, hybrid_share, item_vectors
+from llm_rec.llara import CurriculumTrainer, LLaRA, hybrid_share, item_vectors
+from llm_rec.llara.curriculum import ITEM
+from llm_rec.llara.recommender import TEXT_ONLY
 from predilect.evaluation import evaluate
 from predilect.recommender import Recommender
 from predilect.recommenders import SASRecRecommender

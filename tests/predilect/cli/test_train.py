@@ -89,3 +89,27 @@ def test_mistakes_are_named_before_anything_is_written(
     assert result.exit_code == 2
     assert words in result.output
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "words"),
+    [
+        ("injection", "members=[popularity,nobody]", "member 'nobody' is neither a folder nor a recommender"),
+        ("language", "retriever_folder=nowhere", "retriever_folder nowhere holds no saved recommender"),
+        ("llara", "retriever=popularity", "LLaRA needs item embeddings, which popularity has not"),
+        ("sasrec", "seed=-1", "seed must be at least 0 (got -1)"),
+    ],
+)
+def test_options_that_name_what_is_not_there_are_refused_before_data_are_read(
+    run: Run, tmp_path: Path, name: str, option: str, words: str
+) -> None:
+    if name not in available_methods():
+        pytest.skip("llm-rec is not installed")
+    for command in (
+        ["train", name, "--set", option],
+        ["leaderboard", "--models", name, "--recommenders", f"{name}.{option}"],
+    ):
+        result = run(*command, "--data", tmp_path / "unread.csv", "--output-dir", tmp_path / "run")
+        assert result.exit_code == 2, result.output
+        assert words in " ".join(result.output.split())
+        assert not (tmp_path / "run").exists()

@@ -9,12 +9,12 @@ from predilect.lazy import attach
 if TYPE_CHECKING:
     from llm_rec.bigrec import BIGRec as BIGRec
     from llm_rec.bigrec import BIGRecConfig as BIGRecConfig
-    from llm_rec.config import LanguageRecommenderConfig as LanguageRecommenderConfig
+    from llm_rec.bigrec import Grounding as Grounding
     from llm_rec.converters import read_llara as read_llara
     from llm_rec.converters import read_sdpo as read_sdpo
     from llm_rec.generate_protocol import evaluate_generation as evaluate_generation
-    from llm_rec.grounding import Grounding as Grounding
     from llm_rec.language import LanguageRecommender as LanguageRecommender
+    from llm_rec.language import LanguageRecommenderConfig as LanguageRecommenderConfig
     from llm_rec.language import SoftmaxDPORecommender as SoftmaxDPORecommender
     from llm_rec.language import SoftmaxDPORecommenderConfig as SoftmaxDPORecommenderConfig
     from llm_rec.llara import LLaRA as LLaRA
@@ -25,12 +25,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "bigrec": ("BIGRec", "BIGRecConfig"),
-    "config": ("LanguageRecommenderConfig",),
+    "bigrec": ("BIGRec", "BIGRecConfig", "Grounding"),
     "converters": ("read_llara", "read_sdpo"),
     "generate_protocol": ("evaluate_generation",),
-    "grounding": ("Grounding",),
-    "language": ("LanguageRecommender", "SoftmaxDPORecommender", "SoftmaxDPORecommenderConfig"),
+    "language": (
+        "LanguageRecommender",
+        "LanguageRecommenderConfig",
+        "SoftmaxDPORecommender",
+        "SoftmaxDPORecommenderConfig",
+    ),
     "llara": ("LLaRA", "LLaRAConfig", "hybrid_share"),
     "matching": ("TitleMatcher",),
 }

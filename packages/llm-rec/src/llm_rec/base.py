@@ -18,6 +18,7 @@ from llm_rec.config import PromptedConfig
 from llm_rec.prompting import Prompt, Prompter
 from llm_rec.rows import encoded_rows, in_batches, training_examples
 from predilect.data.splits import SequenceSplits
+from predilect.method import HUB_ID, METHOD_FILE
 from predilect.modeling.causal_lm import SMOLLM2, smollm2_missing
 from predilect.modeling.generation import generate_text
 from predilect.recommender import Recommender, RecommenderConfig, recommender_class
@@ -138,6 +139,13 @@ class PromptedRecommender(Recommender[PromptedT]):
     def _require(self, data: SequenceSplits) -> None:
         if not data.catalogue.has_titles:
             raise ValueError(f"{self.name} {_NO_TITLES.format(data.num_items)}")
+
+    def require_ready(self) -> None:
+        saved = self.config.retriever_folder
+        if saved is not None and not HUB_ID.fullmatch(saved) and not (Path(saved) / METHOD_FILE).is_file():
+            raise FileNotFoundError(
+                f"retriever_folder {saved} holds no saved recommender: give the output folder of `predilect train`"
+            )
 
     def _fit(self, data: SequenceSplits, folder: Path) -> None:
         """Fit the retriever, fine-tune on `data.train`, fit the ranking on `data.validation`.

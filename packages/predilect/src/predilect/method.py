@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 METHOD_FILE = "method.json"
 _CATALOGUE = "catalogue.parquet"
-_HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _CARD = """---
 {{ card_data }}
 ---
@@ -80,6 +80,7 @@ class Method(ModelHubMixin, ABC, Generic[ConfigT], library_name="predilect", mod
 
     Raises:
         TypeError: both `config` and options, or an option that the config does not have.
+        ValueError: a negative seed.
     """
 
     name: ClassVar[str]
@@ -100,6 +101,8 @@ class Method(ModelHubMixin, ABC, Generic[ConfigT], library_name="predilect", mod
                 f"{self.name} has no option {', '.join(unknown)}; its options are {', '.join(sorted(known))}"
             )
         self.config: ConfigT = config if config is not None else self.config_class(**options)
+        if self.config.seed < 0:
+            raise ValueError(f"seed must be at least 0 (got {self.config.seed})")
         self.callbacks: Sequence[TrainerCallback] = ()
 
     @property
@@ -139,6 +142,12 @@ class Method(ModelHubMixin, ABC, Generic[ConfigT], library_name="predilect", mod
         with OutputFolder(Path(output_dir), "fit", resume=resume, overwrite=overwrite, ways="call") as output:
             output.claim({"method": self.name, **self._run(data)})
             yield output.folder
+
+    def require_ready(self) -> None:
+        """Raise ValueError or FileNotFoundError for options that name what is not there, such as a folder.
+
+        The commands ask before they read any data; what was saved is loaded without.
+        """
 
     def measure(self, data: Any, part: str, options: Any) -> Mapping[str, Any]:
         """Name -> result of a part of the data ("validation", "test") by the options of the command line.
@@ -217,7 +226,7 @@ class Method(ModelHubMixin, ABC, Generic[ConfigT], library_name="predilect", mod
         """
         path = Path(folder)
         if not path.is_dir():
-            if not _HUB_ID.fullmatch(str(folder)):
+            if not HUB_ID.fullmatch(str(folder)):
                 raise FileNotFoundError(f"there is no folder {folder}")
             path = _downloaded(str(folder), hub_options)
         about = read_json(path / METHOD_FILE)

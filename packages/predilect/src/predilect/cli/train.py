@@ -163,6 +163,7 @@ def train(kind: type[Method], config: Any) -> None:
     state = processes()  # `accelerate launch -m predilect train ...` spreads training over processes
     console = Console(quiet=not state.is_main_process)
     method = new_method(kind, config, config.seed)
+    method.require_ready()
     folder = config.output_dir or Path("runs") / kind.name
     with OutputFolder(folder, "train", resume=config.resume, overwrite=config.overwrite) as output:
         with state.main_process_first():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from predilect.leaderboard.config import ProtocolConfig, ReaderConfig
@@ -27,12 +28,23 @@ def read_data(source: str, config: ReaderConfig) -> RecDataset:
     )
 
 
+def _refuse_reader_options(config: ProtocolConfig) -> None:
+    """Raise for options of tables where the format is none: they would do nothing."""
+    fields = [field for field in dataclasses.fields(ReaderConfig) if field.name != "format"]
+    defaults = ReaderConfig()
+    given = [field.name for field in fields if getattr(config, field.name) != getattr(defaults, field.name)]
+    if given:
+        flags = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise ValueError(f"the format {config.format} is read as published and takes no {flags}: leave that out")
+
+
 def prepare(config: ProtocolConfig) -> SequenceSplits:
     """Read, filter and cut the data, and draw the candidate sets where the protocol ranks candidates.
 
     Formats that packages register under the entry-point group `predilect.splits` come cut already.
     """
     if config.format in registered(SPLITS):
+        _refuse_reader_options(config)
         cut: SequenceSplits = load_registered(config.format, SPLITS, kind="format")(config)
         return cut
     data = read_data(config.data, config)

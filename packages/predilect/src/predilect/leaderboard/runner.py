@@ -93,8 +93,8 @@ def _model_config(name: str, config: LeaderboardConfig) -> Any:
     values = {**plain(base), **config.recommenders.get(name, {})}
     made = make_config(kind.config_class, values, source=f"recommenders.{name}")
     try:
-        kind(made)
-    except ValueError as error:  # what the method itself refuses, said before any data are read
+        kind(made).require_ready()
+    except (ValueError, FileNotFoundError) as error:  # what the method itself refuses, said before any data are read
         raise ValueError(f"recommenders.{name}: {error}") from error
     return made
 

@@ -197,7 +197,16 @@ class Injection(Recommender[InjectionConfig]):
         """The least of the members'."""
         return min((m.max_test_rows for m in self._members.values() if m.max_test_rows is not None), default=None)
 
+    def require_ready(self) -> None:
+        for name in self.config.members:
+            if name not in self._given and name not in available_recommenders() and not Path(name).is_dir():
+                raise ValueError(
+                    f"member {name!r} is neither a folder nor a recommender; there are "
+                    f"{', '.join(available_recommenders())}"
+                )
+
     def _fit(self, data: SequenceSplits, folder: Path) -> None:
+        self.require_ready()
         select, weigh = held_apart(data, self.config.seed)
         self._members = {
             name: self._member(name, select, folder / f"{number}") for number, name in enumerate(self.config.members)
@@ -217,13 +226,8 @@ class Injection(Recommender[InjectionConfig]):
             member = kind(kind.config_class(seed=self.config.seed))
             member.callbacks = self.callbacks
             member.fit(splits, output_dir=folder, resume=True)
-        elif Path(name).is_dir():
-            member = Recommender.from_pretrained(name)
         else:
-            raise ValueError(
-                f"member {name!r} is neither a folder nor a recommender; there are "
-                f"{', '.join(available_recommenders())}"
-            )
+            member = Recommender.from_pretrained(name)
         if member.catalogue.raw_ids != splits.catalogue.raw_ids:
             raise ValueError(f"member {name!r} was fitted on another catalogue: fit it on these data")
         return member

@@ -2,117 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from llm_rec.candidates import CandidateRecommender
-from llm_rec.config import CandidateConfig
-from predilect.configuration import option
+from llm_rec.llara.config import LLaRAConfig
+from llm_rec.llara.curriculum import ITEM, CurriculumTrainer
 from predilect.modeling import SoftTokenCausalLM
-from predilect.recommender import RecommenderConfig
+from predilect.recommender import RecommenderConfig, recommender_class
 from predilect.recommenders import SequentialRecommender
 from predilect.runs import weights_fingerprint
 from predilect.tokenization import SoftTokens
 from predilect.training import AnswerCollator, AnswerRows, AnswerTrainer, answer_arguments, compute_dtype, quiet
 from predilect.training.language_model import base_model, with_lora
-from predilect.training.options import MODEL, TRAINING
 
-ITEM = "item"
+_NO_EMBEDDINGS = "LLaRA needs item embeddings, which {} has not: use sasrec, gru4rec, caser or nextitnet"
 TEXT_ONLY = "<|no_item|>"  # stands where a hybrid prompt has the item's vector
-COMPETENCE_START = 0.1
-
-
-@dataclass
-class LLaRAConfig(CandidateConfig):
-    """LLaRA. The backbone is the `retriever`, one of the sequential recommenders."""
-
-    retriever: str = option(
-        "The sequential recommender whose item embeddings the prompts hold: sasrec, gru4rec, caser or nextitnet.",
-        default="sasrec",
-    )
-    mode: Literal["curriculum", "hybrid", "text"] = option(
-        "Prompts in training: text first, then hybrid, as in the paper; hybrid throughout; or text (also in ranking).",
-        panel=TRAINING,
-        default="hybrid",
-    )
-    schedule: Literal["linear", "competence"] = option(
-        "How the share of hybrid prompts grows in a curriculum.", panel=TRAINING, default="linear"
-    )
-    draw: Literal["batch", "sample"] = option(
-        "Whether a prompt is hybrid is drawn per batch, as in the paper, or per row.", panel=TRAINING, default="batch"
-    )
-    item_bias: bool = option(
-        "Give the item's bias, which carries popularity, beside its embedding (not in the paper).",
-        panel=MODEL,
-        default=True,
-    )
-    projector: Literal["mlp", "linear"] = option(
-        "Network from item vectors to the language model's embeddings: linear, or with one hidden layer.",
-        panel=MODEL,
-        default="mlp",
-    )
-
-
-def hybrid_share(progress: float, mode: str = "curriculum", schedule: str = "linear") -> float:
-    r"""Probability that a prompt is hybrid at `progress` (optimizer steps done / all steps, in [0, 1]).
-
-    linear (LLaRA): :math:`p = \tau / T`. competence (Platanios et al. 2019, arXiv 1903.09848,
-    c0 = 0.1): :math:`p = \min(1, \sqrt{\tau / T (1 - c_0^2) + c_0^2})`, which reaches hybrid prompts sooner.
-
-    Examples:
-        >>> hybrid_share(0.25), round(hybrid_share(0.25, schedule="competence"), 3), hybrid_share(0.25, mode="text")
-        (0.25, 0.507, 0.0)
-    """
-    if mode != "curriculum":
-        return float(mode == "hybrid")
-    if schedule == "linear":
-        return progress
-    return min(1.0, math.sqrt(progress * (1 - COMPETENCE_START**2) + COMPETENCE_START**2))
-
-
-class CurriculumTrainer(AnswerTrainer):
-    """Draws for every batch, or every row, whether its prompt is hybrid.
-
-    The two kinds of prompt differ in one token per item, so the batch is made once, by whichever data-loader worker,
-    and the draw happens here, where the global step is known: it is a function of seed, step and row alone, the same
-    for any number of workers and after a resume. (In the code of LLaRA, arXiv 2312.02445, the counter lives in the
-    collator: workers get a copy of it that begins anew every epoch, so that the share never passes 1 / epochs.)
-
-    Attributes:
-        drawn: (optimizer step, share of hybrid rows) of every micro-batch so far in this process.
-    """
-
-    def __init__(self, *args: Any, mode: str, schedule: str, draw: str, item_id: int, text_id: int, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.mode, self.schedule, self.draw = mode, schedule, draw
-        self.item_id, self.text_id = item_id, text_id
-        self.drawn: list[tuple[int, float]] = []
-
-    def model_inputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        hybrid = self._hybrid(inputs["row"])
-        self.drawn.append((self.state.global_step, float(hybrid.float().mean())))
-        ids = inputs["input_ids"]
-        places = ids == self.item_id
-        kept = hybrid[:, None].expand_as(places)[places]  # of each vector, in reading order
-        return {
-            "input_ids": ids.masked_fill(places & ~hybrid[:, None], self.text_id),
-            "attention_mask": inputs["attention_mask"],
-            "vectors": {ITEM: inputs["vectors"][ITEM][kept]},
-        }
-
-    def _hybrid(self, rows: Tensor) -> Tensor:
-        step = self.state.global_step
-        share = hybrid_share(step / max(1, self.state.max_steps), self.mode, self.schedule)
-        keys = rows.tolist() if self.draw == "sample" else rows[:1].tolist()
-        draws = [float(np.random.default_rng((self.args.seed, step, key)).random()) for key in keys]
-        return (torch.tensor(draws, device=rows.device) < share).expand(len(rows))
 
 
 class LLaRA(CandidateRecommender[LLaRAConfig]):
@@ -137,14 +46,18 @@ class LLaRA(CandidateRecommender[LLaRAConfig]):
     name = "llara"
     config_class: ClassVar[type[RecommenderConfig]] = LLaRAConfig
 
+    def require_ready(self) -> None:
+        super().require_ready()
+        kind = recommender_class(self.config.retriever)
+        if self.config.retriever_folder is None and not issubclass(kind, SequentialRecommender):
+            raise ValueError(_NO_EMBEDDINGS.format(kind.name))
+
     @property
     def backbone(self) -> SequentialRecommender:
         """The sequential recommender."""
         retriever = self.retriever
         if not isinstance(retriever, SequentialRecommender):
-            raise ValueError(
-                f"LLaRA needs item embeddings, which {retriever.name} has not: use sasrec, gru4rec or caser"
-            )
+            raise ValueError(_NO_EMBEDDINGS.format(retriever.name))
         return retriever
 
     @property

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from llm_rec.base import PromptedRecommender
+from llm_rec.bigrec.grounding import Grounding, choose_gamma, inject
 from llm_rec.config import RANKING, PromptedConfig
-from llm_rec.grounding import Grounding, choose_gamma, inject
 from predilect.configuration import option
 from predilect.data.splits import SequenceSplits
 from predilect.modeling.causal_lm import cache_folder

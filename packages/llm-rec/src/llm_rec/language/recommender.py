@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,9 +13,8 @@ from typing_extensions import TypeVar
 
 from llm_rec.base import PARTS, TrainingRows
 from llm_rec.candidates import CandidateRecommender
-from llm_rec.config import LanguageRecommenderConfig
+from llm_rec.language.config import LanguageRecommenderConfig, SoftmaxDPORecommenderConfig
 from llm_rec.rows import in_batches
-from predilect.configuration import new_defaults
 from predilect.modeling.answer_scores import score_catalogue
 from predilect.modeling.generation import generate_titles
 from predilect.recommender import RecommenderConfig
@@ -129,15 +126,6 @@ class LanguageRecommender(CandidateRecommender[LanguageT]):
     def _trie(self) -> TitleTrie:
         titles = [self.catalogue.title(i) for i in range(1, len(self.catalogue) + 1)]
         return TitleTrie.from_titles(titles, self.prompter.tokenizer, leading_space=not self.config.chat)
-
-
-@dataclass
-@new_defaults(preference_steps=75, objective={"link": "softmax", "beta": 1.0})
-class SoftmaxDPORecommenderConfig(LanguageRecommenderConfig):
-    """S-DPO: `LanguageRecommenderConfig` with the softmax over K negatives as its second stage."""
-
-    def quick(self) -> SoftmaxDPORecommenderConfig:
-        return dataclasses.replace(super().quick())
 
 
 class SoftmaxDPORecommender(LanguageRecommender[SoftmaxDPORecommenderConfig]):
