@@ -16,9 +16,10 @@ from rich.console import Console
 import predilect.registry
 import predilect.runs.environment
 from predilect.configuration import option
+from predilect.evaluation.further import FurtherMetric
 from predilect.leaderboard.config import LeaderboardConfig
 from predilect.leaderboard.observer import Observer
-from predilect.leaderboard.report import render
+from predilect.leaderboard.report import best_values, metric_columns, render
 from predilect.leaderboard.results import Leaderboard
 from predilect.leaderboard.runner import run_leaderboard
 from predilect.leaderboard.table import results_table
@@ -69,13 +70,24 @@ class Flat(Next):
 class Entry:
     dist = None
 
-    def __init__(self, kind: type[Recommender]) -> None:
-        self.name, self.load = kind.name, lambda: kind
+    def __init__(self, kind: Any, name: str = "") -> None:
+        self.name, self.load = name or kind.name, lambda: kind
+
+
+def install(
+    monkeypatch: pytest.MonkeyPatch, *recommenders: type[Recommender], metrics: dict[str, Any] | None = None
+) -> None:
+    """What packages register: these recommenders, and further metrics by name."""
+    groups = {
+        predilect.registry.RECOMMENDERS: [Entry(kind) for kind in recommenders],
+        predilect.registry.METRICS: [Entry(make, name) for name, make in (metrics or {}).items()],
+    }
+    monkeypatch.setattr(predilect.registry, "entry_points", lambda group: groups.get(group, []))
 
 
 @pytest.fixture(autouse=True)
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predilect.registry, "entry_points", lambda group: [Entry(Flat), Entry(Next)])
+    install(monkeypatch, Flat, Next)
     Next.fitted = Flat.fitted = 0
 
 
@@ -147,10 +159,14 @@ class Named(Next):
 def test_who_takes_part_without_being_named(
     run: Callable[..., Leaderboard], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    kinds = [Entry(kind) for kind in (Flat, Next, Slow, Named)]
-    monkeypatch.setattr(predilect.registry, "entry_points", lambda group: kinds)
-    found = {}
-    for size, options in {"quick": {"quick": True}, "default": {}, "chosen": {"models": ("named", "flat")}}.items():
+    install(monkeypatch, Flat, Next, Slow, Named)
+    found: dict[str, set[str]] = {}
+    sizes: dict[str, dict[str, Any]] = {
+        "quick": {"quick": True},
+        "default": {},
+        "chosen": {"models": ("named", "flat")},
+    }
+    for size, options in sizes.items():
         found[size] = {m.name for m in run(output_dir=tmp_path / size, **options).models}
     assert found == {"quick": {"flat", "next"}, "default": {"flat", "next", "slow"}, "chosen": {"named", "flat"}}
 
@@ -165,7 +181,7 @@ class Unsuited(Next):
 def test_an_unsuited_model_is_left_out_unless_it_is_named(
     run: Callable[..., Leaderboard], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(predilect.registry, "entry_points", lambda group: [Entry(k) for k in (Flat, Unsuited)])
+    install(monkeypatch, Flat, Unsuited)
     notes = Notes()
     assert [m.name for m in run(notes).models] == ["flat"]
     assert notes.notes == ["unsuited is left out: it needs a ring"]
@@ -176,7 +192,7 @@ def test_an_unsuited_model_is_left_out_unless_it_is_named(
 def test_a_model_that_ranks_some_rows_is_compared_on_them(
     run: Callable[..., Leaderboard], monkeypatch: pytest.MonkeyPatch, tiny_splits: Any, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(predilect.registry, "entry_points", lambda group: [Entry(k) for k in (Flat, Next, Slow)])
+    install(monkeypatch, Flat, Next, Slow)
     board = run()
     by_name = {m.name: m for m in board.models}
     assert by_name["slow"].metrics["rows"] == 40 < by_name["next"].metrics["rows"] == board.num_rows
@@ -194,6 +210,73 @@ def test_a_model_that_ranks_some_rows_is_compared_on_them(
     console = Console(width=200, record=True)
     console.print(results_table(board))
     assert told in " ".join(console.export_text().split())
+
+
+def _first_ids(splits: Any) -> Callable[[Any], list[FurtherMetric]]:
+    """A package's metrics of lists: mean id of the first item, and how many rows there are."""
+
+    def measure(rows: Any) -> list[FurtherMetric]:
+        first = sum(top[0] for top in rows["top"]) / len(rows)
+        return [
+            FurtherMetric("first id", first / splits.num_items, "Where lists begin.", lower_is_better=True),
+            FurtherMetric("rows seen", float(len(rows)), "How many."),
+        ]
+
+    return measure
+
+
+def test_metrics_of_other_packages_are_columns_everywhere(
+    run: Callable[..., Leaderboard], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = run()
+    assert before.further == {}
+    install(monkeypatch, Flat, Next, metrics={"first": _first_ids})
+    board = run(resume=True)  # a package that was installed later
+    assert Next.fitted == 1
+    rows = pq.read_table(tmp_path / "run/models/flat/rows.parquet").to_pylist()
+    flat = next(m for m in board.models if m.name == "flat")
+    assert flat.metrics["first id"] == pytest.approx(sum(row["top"][0] for row in rows) / len(rows) / 20)
+    assert flat.metrics["rows seen"] == len(rows)
+    assert metric_columns(board)[-2:] == ["first id", "rows seen"]
+    values = [m.metrics["first id"] for m in board.models]
+    assert values[0] != values[1]
+    assert best_values(board)["first id"] == min(values)
+    loaded = Leaderboard.load(tmp_path / "run")
+    assert loaded == board
+    page = render(loaded)
+    assert '<button type="button" data-low>first id</button>' in page
+    assert "Where lists begin." in page
+    console = Console(width=300, record=True)
+    console.print(results_table(loaded))
+    shown = console.export_text()
+    assert f"{min(values):.4f}" in shown
+    assert "lower is better: first id" in shown
+
+
+def test_metrics_that_fail_are_left_out_and_lose_nothing_else(
+    run: Callable[..., Leaderboard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(splits: Any) -> Any:
+        raise ValueError(f"{splits.num_items} items are too few")
+
+    def breaks(splits: Any) -> Any:
+        return lambda rows: [rows["colour"]]
+
+    install(monkeypatch, Next, metrics={"refuses": refuses, "breaks": breaks, "first": _first_ids})
+    notes = Notes()
+    board = run(notes)
+    assert notes.notes[0] == "the metrics refuses are left out: 20 items are too few"
+    assert notes.notes[1].startswith("the metrics breaks are left out: ")
+    assert list(board.further) == ["first id", "rows seen"]
+
+
+def test_lists_of_candidates_are_not_measured(
+    run: Callable[..., Leaderboard], monkeypatch: pytest.MonkeyPatch, tiny_splits: Any
+) -> None:
+    install(monkeypatch, Next, metrics={"first": _first_ids})
+    board = run(splits=tiny_splits.with_candidates(4, seed=0), protocol="candidates", num_candidates=4)
+    assert board.further == {}
+    assert "first id" not in board.models[0].metrics
 
 
 def test_examples_are_users_as_the_models_see_them(run: Callable[..., Leaderboard]) -> None:

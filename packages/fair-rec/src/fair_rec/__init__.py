@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fair_rec.groups import groups_of as groups_of
     from fair_rec.groups import popularity_groups as popularity_groups
     from fair_rec.groups import year_groups as year_groups
+    from fair_rec.leaderboard import FairnessOfLists as FairnessOfLists
     from fair_rec.lists import Lists as Lists
     from fair_rec.lists import as_lists as as_lists
     from fair_rec.lists import lists_of as lists_of
@@ -42,6 +43,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "groups": ("ItemGroups", "category_groups", "groups_of", "popularity_groups", "year_groups"),
+    "leaderboard": ("FairnessOfLists",),
     "lists": ("Lists", "as_lists", "lists_of"),
     "metrics": (
         "accuracy_by_group",
@@ -64,6 +66,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "FairnessOfLists",
     "GroupReranker",
     "GroupRerankerConfig",
     "GroupReweighting",

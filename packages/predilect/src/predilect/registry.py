@@ -8,6 +8,7 @@ from typing import Any
 RECOMMENDERS = "predilect.recommenders"  # methods that rank items
 METHODS = "predilect.methods"  # those that do not
 PROJECTORS = "predilect.projectors"  # classes of `predilect.modeling.projectors.Projector`
+METRICS = "predilect.metrics"  # columns of the leaderboard: see `predilect.evaluation.further`
 SPLITS = "predilect.splits"  # formats of data that come cut and with candidates: functions of a `ProtocolConfig`
 
 

@@ -55,6 +55,8 @@ def render(board: Leaderboard) -> str:
         sampled=sampled(board),
         columns=metric_columns(board),
         best=best_values(board),
+        lowest={name for name in metric_columns(board) if lower_is_better(board, name)},
+        meanings=further_meanings(board),
         marks={m.name: mark(board, m.name) for m in board.ranked},
         kinds=kind_tables(board),
         repeats=repeat_share(board),
@@ -181,14 +183,31 @@ def sampled(board: Leaderboard) -> str:
 
 def metric_columns(board: Leaderboard) -> list[str]:
     """The metrics that any model reports, in the order of the table."""
-    return [name for name in _METRICS if any(name in m.metrics for m in board.ranked)]
+    return [name for name in (*_METRICS, *board.further) if any(name in m.metrics for m in board.ranked)]
+
+
+def lower_is_better(board: Leaderboard, name: str) -> bool:
+    """Whether the lowest value of a column is its best; so it may be with metrics of other packages."""
+    return bool(board.further.get(name, {}).get("lower_is_better", False))
 
 
 def best_values(board: Leaderboard) -> dict[str, float]:
-    """The highest value of every column of the table."""
+    """The best value of every column of the table."""
     return {
-        name: max(float(m.metrics[name]) for m in board.ranked if name in m.metrics) for name in metric_columns(board)
+        name: (min if lower_is_better(board, name) else max)(
+            float(m.metrics[name]) for m in board.ranked if name in m.metrics
+        )
+        for name in metric_columns(board)
     }
+
+
+def further_meanings(board: Leaderboard) -> list[tuple[str, str]]:
+    """(columns, meaning) of the metrics of other packages; columns with the same meaning together."""
+    columns: dict[str, list[str]] = {}
+    for name in metric_columns(board):
+        if name in board.further:
+            columns.setdefault(board.further[name]["meaning"], []).append(name)
+    return [(", ".join(names), meaning) for meaning, names in columns.items()]
 
 
 def mark(board: Leaderboard, model: str) -> tuple[str, str]:

@@ -112,6 +112,8 @@ class Leaderboard:
         group_comparisons: every trained model against the best baseline, by kinds of rows.
         examples: users with their history, next item and every model's first five.
         versions, hardware, command, date: where the numbers come from.
+        further: metrics of other packages (`predilect.evaluation.further`) in the order of their columns, name ->
+            `meaning` and `lower_is_better`; the values are among the models' metrics.
     """
 
     config: dict[str, Any]
@@ -126,6 +128,7 @@ class Leaderboard:
     date: str
     schema: int = SCHEMA
     group_comparisons: list[GroupComparison] = field(default_factory=list)
+    further: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def ranked(self) -> list[ModelResult]:

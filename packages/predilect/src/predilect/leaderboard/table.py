@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from predilect.leaderboard.charts import duration
-from predilect.leaderboard.report import best_values, mark, metric_columns, number, percent, sampled
+from predilect.leaderboard.report import best_values, lower_is_better, mark, metric_columns, number, percent, sampled
 from predilect.leaderboard.results import HEADLINE, Leaderboard, ModelResult
 
 _SHARES = ("coverage@10", "valid_ratio")
@@ -42,6 +42,8 @@ def _table(board: Leaderboard, columns: Sequence[str], *, complete: bool) -> Tab
             f"against {baseline.name}, the best method without training:",
             "▲ better ▼ worse ≈ within the noise",
         ]
+    if low := [name for name in columns if lower_is_better(board, name)]:
+        caption.append(f"lower is better: {', '.join(low)}")
     if board.sampled:
         caption.append(sampled(board))
     if not complete:
