@@ -120,6 +120,81 @@ def test_a_model_has_a_frontier_and_lists_have_none(saved: Path, table: Path, as
     assert ask(table, "--frontier").exit_code == 2
 
 
+@pytest.fixture(scope="module")
+def own_groups(splits: SequenceSplits, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Providers of all items of the log, those that the k-core leaves out too: a, b, both, or none."""
+    path = tmp_path_factory.mktemp("groups") / "items.csv"
+    kept = {raw: number for number, raw in enumerate(splits.catalogue.raw_ids)}
+    cells = ("a", "b", "a|b", "")
+    rows = [(raw, cells[kept.get(raw, 0) % 4]) for raw in load().catalogue.raw_ids]
+    path.write_text("\n".join(["item_id,provider", *(f"{raw},{cell}" for raw, cell in rows)]) + "\n")
+    return path
+
+
+def test_groups_by_a_column_of_ones_own_and_their_intersection(saved: Path, own_groups: Path) -> None:
+    found = _run(saved, groups=("provider", "popularity+provider"), group_table=own_groups, num_groups=2)
+    provider, both = found.groupings
+    assert [row["group"] for row in provider.rows] == ["a", "b"]
+    assert both.name == "popularity & provider"
+    labels = [f"{n} {end} popular & {name}" for n, end in ((1, "least"), (2, "most")) for name in "ab"]
+    assert [row["group"] for row in both.rows] == labels
+    for name in "ab":  # an item counts in the intersections as often as in the provider
+        mine = [row for row in both.rows if row["group"].endswith(f"& {name}")]
+        whole = next(row for row in provider.rows if row["group"] == name)
+        for side in ("reference", "share"):
+            assert sum(row[side] for row in mine) == pytest.approx(whole[side])
+
+
+def test_a_table_of_groups_that_does_not_fit_can_be_read_all_the_same(
+    saved: Path, own_groups: Path, ask: Ask, tmp_path: Path
+) -> None:
+    short = tmp_path / "items.csv"
+    short.write_text("\n".join(["item_id,provider", "nobody,a", *own_groups.read_text().split("\n")[5000:]]))
+    options = ("--groups", "provider", "--group-table", str(short))
+    assert ask(saved, *options).exit_code == 2
+    result = ask(saved, *options, "--on-error", "skip")
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "said"),
+    [
+        (("{all}", "nobody,a"), ("--groups", "provider"), "'nobody', which is no item of the data (1 such rows)"),
+        (("{0},a",), ("--groups", "provider"), "lacks the item '{1}'"),
+        (("{all}",), ("--groups", "provider"), "no item has a group in provider"),
+        (("{all}",), ("--groups", "colour"), "lacks a column 'colour' (got item_id, provider)"),
+        (("{all}",), ("--groups", "popularity"), "is not used"),
+        (("{all}",), ("--groups", "provider+provider"), "'provider+provider'"),
+        (("{all}",), (), "is not used"),
+    ],
+)
+def test_a_bad_table_of_groups_is_one_line_that_names_the_value(
+    rows: tuple[str, ...],
+    options: tuple[str, ...],
+    said: str,
+    saved: Path,
+    splits: SequenceSplits,
+    ask: Ask,
+    tmp_path: Path,
+) -> None:
+    raw = splits.catalogue.raw_ids
+    empty = "\n".join(f"{one}," for one in raw)
+    table = tmp_path / "items.csv"
+    table.write_text("\n".join(["item_id,provider", *(row.format(*raw, all=empty) for row in rows)]) + "\n")
+    result = ask(saved, "--group-table", str(table), *options)
+    assert result.exit_code == 2, result.output
+    assert said.format(*raw) in " ".join(result.output.replace("│", " ").split())
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_table_of_groups_that_is_not_there_or_is_none(saved: Path, ask: Ask, tmp_path: Path) -> None:
+    for name, said in (("missing.csv", "there is no file"), ("items.json", "is not a table")):
+        (tmp_path / "items.json").write_text("{}")
+        result = ask(saved, "--groups", "provider", "--group-table", str(tmp_path / name))
+        assert result.exit_code == 2
+        assert said in " ".join(result.output.split())
+
+
 @pytest.mark.parametrize(
     ("lines", "options", "said"),
     [

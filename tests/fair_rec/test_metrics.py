@@ -14,6 +14,7 @@ from fair_rec import (
     Lists,
     as_lists,
     average_popularity,
+    column_groups,
     compare_unfairness,
     coverage,
     dgu,
@@ -26,6 +27,7 @@ from fair_rec import (
     popularity_groups,
     unfairness_report,
 )
+from predilect.data import Catalogue
 
 GENRES = groups_of([("a", "b"), ("a",), ("c",), ("b", "c"), None], "genre")
 LISTS = Lists(np.array([[1, 3, 2], [4, 5, 0]]), np.array([7, 9]), 5)
@@ -172,3 +174,18 @@ def test_a_resample_without_any_group_is_drawn_without_it() -> None:
     lists = Lists(np.array([[1], [5], [5]]), np.arange(3), 5)  # only one of three users has an item with a group
     report = unfairness_report(lists, GENRES, np.full(3, 1 / 3), [1], bootstrap=200)
     assert report[["low", "high"]].notna().all(axis=None)
+
+
+def test_a_group_is_a_cell_or_rows_of_its_item() -> None:
+    import pandas as pd
+
+    catalogue = Catalogue(("x", "y", "z"), ("", "", ""), ((), (), ()))
+    table = pd.DataFrame({"item_id": ["y", "x", "x", "z"], "by": ["b", "a", "b", None]})
+    long = column_groups(table, "by", catalogue)
+    assert long.labels == ("a", "b")
+    assert long.membership.tolist() == [[0, 0], [1, 1], [0, 1], [0, 0]]
+    cells = pd.DataFrame({"item_id": ["y", "x", "z"], "by": ["b", "a; b", ""]})
+    short = column_groups(cells, "by", catalogue, separator=";", counting="fractional")
+    assert short.membership.tolist() == [[0, 0], [0.5, 0.5], [0, 1], [0, 0]]
+    lists = pd.DataFrame({"item_id": ["y", "x", "z"], "by": [["b"], ["a", "b"], []]})
+    assert column_groups(lists, "by", catalogue).membership.tolist() == long.membership.tolist()

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from fair_rec.reranking import IFairLRS as IFairLRS
     from fair_rec.reranking import frontier as frontier
     from fair_rec.reweighting import GroupReweighting as GroupReweighting
+    from fair_rec.tables import column_groups as column_groups
 
 __version__ = "0.1.0"
 
@@ -63,6 +64,7 @@ _HOMES = {
     "reference": ("item_counts", "reference_proportions"),
     "reranking": ("GroupReranker", "GroupRerankerConfig", "IFairLRS", "frontier"),
     "reweighting": ("GroupReweighting",),
+    "tables": ("column_groups",),
 }
 
 __all__ = [
@@ -80,6 +82,7 @@ __all__ = [
     "average_popularity",
     "calibration",
     "category_groups",
+    "column_groups",
     "compare_unfairness",
     "coverage",
     "dgu",

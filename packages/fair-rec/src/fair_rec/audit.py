@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from fair_rec.lists import Lists, as_lists, lists_of
 from fair_rec.metrics import average_popularity, coverage, gini, unfairness_report
 from fair_rec.reference import history_counts, item_counts, reference_proportions
 from fair_rec.reranking import frontier
+from fair_rec.tables import SUFFIXES, column_groups, read_table
 from predilect.data import Catalogue, SequenceSplits
 from predilect.evaluation import Evaluation
 from predilect.recommender import Recommender
@@ -21,7 +24,6 @@ from predilect.runs import write_text
 if TYPE_CHECKING:
     from fair_rec.cli import AuditConfig
 
-TABLES = (".csv", ".tsv", ".parquet")
 MOVED = 10  # items that gain and lose most, each
 
 
@@ -125,16 +127,12 @@ def run(config: AuditConfig, source: Path) -> Audit:
 
 def _source(source: Path) -> tuple[Recommender | None, Any]:
     """A fitted recommender, or a table of lists."""
-    import pandas as pd
-
     from predilect.cli.models import find_model
 
-    if source.suffix in TABLES and source.is_file():
-        if source.suffix == ".parquet":
-            return None, pd.read_parquet(source)
-        return None, pd.read_csv(source, sep="\t" if source.suffix == ".tsv" else ",", dtype=str)
     if source.is_file():
-        raise ValueError(f"{source} is not a table of lists: its name must end in {', '.join(TABLES)}")
+        if source.suffix not in SUFFIXES:
+            raise ValueError(f"{source} is not a table of lists: its name must end in {', '.join(SUFFIXES)}")
+        return None, read_table(source)
     if (source / "evaluation.json").is_file() and not (source / "method.json").is_file():
         return None, Evaluation.load(source)
     return Recommender.from_pretrained(find_model(source)), None
@@ -189,13 +187,38 @@ def _require_same_rows(evaluation: Evaluation, splits: SequenceSplits) -> None:
 
 
 def _groups(config: AuditConfig, splits: SequenceSplits) -> list[ItemGroups]:
+    """The groupings that were asked for; those of a + are intersected."""
     names = config.groups or ("popularity", *(("category",) if any(splits.catalogue.categories) else ()))
-    make = {
-        "popularity": lambda: popularity_groups(item_counts(splits), config.num_groups),
-        "category": lambda: category_groups(splits.catalogue, counting=config.counting),
-        "year": lambda: year_groups(splits.catalogue),
-    }
-    return [make[name]() for name in names]
+    table = read_table(config.group_table) if config.group_table else None
+    single: dict[str, ItemGroups] = {}
+    for name in dict.fromkeys(part for whole in names for part in config.parts(whole)):
+        single[name] = _grouping(name, table, config, splits)
+    return [reduce(and_, (single[part] for part in config.parts(whole))) for whole in names]
+
+
+def _grouping(name: str, table: Any, config: AuditConfig, splits: SequenceSplits) -> ItemGroups:
+    if name == "popularity":
+        return popularity_groups(item_counts(splits), config.num_groups)
+    if name == "category":
+        return category_groups(splits.catalogue, counting=config.counting)
+    if name == "year":
+        return year_groups(splits.catalogue)
+    return column_groups(
+        table,
+        name,
+        splits.catalogue,
+        counting=config.counting,
+        skip=config.on_error == "skip",
+        elsewhere=lambda: _read_ids(config),
+    )
+
+
+def _read_ids(config: AuditConfig) -> tuple[str, ...]:
+    """Ids of all items of the log, those that the k-core left out with them."""
+    from predilect.leaderboard.preparation import read_data
+    from predilect.registry import SPLITS, registered
+
+    return () if config.format in registered(SPLITS) else read_data(config.data, config).catalogue.raw_ids
 
 
 def _compared(lists: Lists, groups: ItemGroups, config: AuditConfig, splits: SequenceSplits) -> Grouping:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fair_rec.audit import Audit
 
 AUDIT = "Audit"
+MADE = ("popularity", "category", "year")  # groupings that need no table
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,9 +35,16 @@ class AuditConfig(ProtocolConfig):
     """What is compared with what."""
 
     groups: tuple[str, ...] = option(
-        "Groupings of the items: popularity, category, year; none: popularity, and category where items have any.",
+        "Groupings of the items: popularity, category, year, or columns of --group-table; popularity+category are "
+        "the intersections of the two. None: popularity, and category where items have any.",
         panel=AUDIT,
         default=(),
+    )
+    group_table: Path | None = option(
+        "A table of your own (.csv, .tsv, .parquet) with item_id and the columns that --groups names; | parts the "
+        "groups of an item, or each has a row. --on-error skip leaves out unknown items, and items may be missing.",
+        panel=AUDIT,
+        default=None,
     )
     num_groups: int = option("Number of groups by popularity.", panel=AUDIT, default=5)
     counting: Literal["unit", "fractional"] = option(
@@ -65,9 +73,22 @@ class AuditConfig(ProtocolConfig):
             raise ValueError(f"k must be at least 1 (got {self.k})")
         if self.max_mgu is not None and not 0 <= self.max_mgu <= 1:
             raise ValueError(f"max_mgu must be in 0..1 (got {self.max_mgu})")
-        known = ("popularity", "category", "year")
-        if wrong := [name for name in self.groups if name not in known]:
-            raise ValueError(f"groups are {', '.join(known)} (got {wrong[0]!r})")
+        self._check_groups()
+
+    @staticmethod
+    def parts(name: str) -> list[str]:
+        """The groupings of which this is the intersection."""
+        return [part.strip() for part in name.split("+")]
+
+    def _check_groups(self) -> None:
+        parts = [part for name in self.groups for part in self.parts(name)]
+        own = [part for part in parts if part not in MADE]
+        if own and self.group_table is None:
+            raise ValueError(f"groups are {', '.join(MADE)}, or a column of --group-table (got {own[0]!r})")
+        if self.group_table is not None and not own:
+            raise ValueError(f"--group-table {self.group_table} is not used: name a column of it with --groups")
+        if twice := [name for name in self.groups if len(set(self.parts(name))) < len(self.parts(name))]:
+            raise ValueError(f"a grouping is intersected with another one (got {twice[0]!r})")
 
 
 @app.command("audit")
