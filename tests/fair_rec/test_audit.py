@@ -102,6 +102,7 @@ def test_the_page_is_whole_and_escapes_what_it_shows(table: Path, ask: Ask, tmp_
     assert "<b>lists" not in page
     assert "src=" not in page
     assert "By category" in page
+    assert "training histories" in page
 
 
 def test_the_gate_ends_with_1_after_the_page_is_written(table: Path, ask: Ask, tmp_path: Path) -> None:

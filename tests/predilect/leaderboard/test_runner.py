@@ -262,11 +262,13 @@ def test_metrics_that_fail_are_left_out_and_lose_nothing_else(
     def breaks(splits: Any) -> Any:
         return lambda rows: [rows["colour"]]
 
-    install(monkeypatch, Next, metrics={"refuses": refuses, "breaks": breaks, "first": _first_ids})
+    install(monkeypatch, Flat, Next, metrics={"refuses": refuses, "breaks": breaks, "first": _first_ids})
     notes = Notes()
     board = run(notes)
     assert notes.notes[0] == "the metrics refuses are left out: 20 items are too few"
-    assert notes.notes[1].startswith("the metrics breaks are left out: ")
+    assert notes.notes[1].startswith("flat: the metrics breaks are left out: ")
+    assert notes.notes[2].startswith("next: the metrics breaks are left out: ")
+    assert len(notes.notes) == 3  # what refuses the data is told once
     assert list(board.further) == ["first id", "rows seen"]
 
 

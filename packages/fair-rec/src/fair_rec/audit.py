@@ -24,6 +24,12 @@ from predilect.runs import write_text
 if TYPE_CHECKING:
     from fair_rec.cli import AuditConfig
 
+REFERENCES = {
+    "train": "training histories",
+    "validation": "validation histories",
+    "test": "test histories",
+    "catalogue": "catalogue",
+}
 MOVED = 10  # items that gain and lose most, each
 
 
@@ -109,7 +115,7 @@ def run(config: AuditConfig, source: Path) -> Audit:
     return Audit(
         title=recommender.name if recommender is not None else source.name,
         data=config.data,
-        reference_name="catalogue" if config.reference == "catalogue" else f"{config.reference} histories",
+        reference_name=REFERENCES[config.reference],
         k=config.k,
         lists=len(lists),
         users=len(np.unique(lists.user)),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from predilect.registry import METRICS, registered
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from datasets import Dataset
 
     from predilect.data.splits import SequenceSplits
@@ -31,24 +34,30 @@ class FurtherMetric(NamedTuple):
 
 Measure = Callable[["Dataset"], "list[FurtherMetric]"]
 """Of the rows of an `Evaluation` (`user_id`, `target`, `rank`, `top`, ...) under full ranking."""
+_ready: tuple[weakref.ref[SequenceSplits], dict[str, EntryPoint], dict[str, Measure]] | None = None  # the last ones
 
 
 def further_measures(splits: SequenceSplits, note: Callable[[str], None]) -> dict[str, Measure]:
     """What is registered under the entry-point group `predilect.metrics`, made ready for these data.
 
     An entry point is called with the splits and gives a `Measure`, so that what depends on the data alone is done
-    once for all models.
+    once for all models: asked again for the same splits it gives the same measures, and notes nothing again.
 
     Args:
         splits: the data.
         note: is told in one line about what cannot be measured; it is left out then.
     """
+    global _ready
+    entries = registered(METRICS)
+    if _ready is not None and _ready[0]() is splits and _ready[1] == entries:
+        return _ready[2]
     found = {}
-    for name, entry in sorted(registered(METRICS).items()):
+    for name, entry in sorted(entries.items()):
         try:
             found[name] = entry.load()(splits)
         except Exception as error:  # another package's failure must not lose the models
             note(f"the metrics {name} are left out: {_told(error)}")
+    _ready = weakref.ref(splits), entries, found
     return found
 
 

@@ -57,7 +57,7 @@ class ModelRun:
         """The result that is kept, or a new one; a failure of the model is a result too."""
         if (kept := self._kept(observer)) is not None:
             observer.finished(kept, reused=True)
-            return kept
+            return self._with_further_metrics(kept, splits, observer)
         write_json(self.folder / "fingerprint.json", self.fingerprint)
         try:
             result = self._run(splits, observer)
@@ -67,7 +67,30 @@ class ModelRun:
         write_json(self.folder / "result.json", dataclasses.asdict(result))
         shutil.rmtree(self.folder / "fit", ignore_errors=True)
         observer.finished(result, reused=False)
-        return result
+        return self._with_further_metrics(result, splits, observer)
+
+    def _with_further_metrics(self, result: ModelResult, splits: SequenceSplits, observer: Observer) -> ModelResult:
+        """The result with what other packages measure on its lists.
+
+        Taken from the rows that are kept, and not kept itself: a package that is installed later costs no new fit.
+        Lists of candidates are those of whoever drew the candidates, and are not measured.
+        """
+        import pyarrow.parquet as pq
+        from datasets import Dataset
+
+        from predilect.evaluation.further import further_measures, measured
+
+        if result.status != "ok" or self.config.protocol != "full":
+            return result
+        if not (measures := further_measures(splits, observer.note)):
+            return result
+        rows = Dataset(pq.read_table(self.folder / "rows.parquet"))
+        found = measured(measures, rows, lambda text: observer.note(f"{self.name}: {text}"))
+        return dataclasses.replace(
+            result,
+            metrics={**result.metrics, **{m.name: m.value for m in found}},
+            further={m.name: {"meaning": m.meaning, "lower_is_better": m.lower_is_better} for m in found},
+        )
 
     def _kept(self, observer: Observer) -> ModelResult | None:
         """The finished result of the same model; what another model left in the folder is removed."""

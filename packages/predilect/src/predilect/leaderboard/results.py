@@ -28,6 +28,8 @@ class ModelResult:
         config: the recommender's options.
         fingerprint: what the result depends on; equal fingerprints, equal result.
         error: why the model failed.
+        further: metrics of other packages (`predilect.evaluation.further`), name -> `meaning` and `lower_is_better`;
+            their values are among `metrics`.
     """
 
     name: str
@@ -41,6 +43,7 @@ class ModelResult:
     fingerprint: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
     groups: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    further: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def is_baseline(self) -> bool:
@@ -112,8 +115,6 @@ class Leaderboard:
         group_comparisons: every trained model against the best baseline, by kinds of rows.
         examples: users with their history, next item and every model's first five.
         versions, hardware, command, date: where the numbers come from.
-        further: metrics of other packages (`predilect.evaluation.further`) in the order of their columns, name ->
-            `meaning` and `lower_is_better`; the values are among the models' metrics.
     """
 
     config: dict[str, Any]
@@ -128,7 +129,11 @@ class Leaderboard:
     date: str
     schema: int = SCHEMA
     group_comparisons: list[GroupComparison] = field(default_factory=list)
-    further: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def further(self) -> dict[str, dict[str, Any]]:
+        """Those of all models, in the order of their columns."""
+        return {name: about for model in self.ranked for name, about in model.further.items()}
 
     @property
     def ranked(self) -> list[ModelResult]:

@@ -6,7 +6,6 @@ import dataclasses
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from predilect.configuration import make_config, plain
@@ -60,7 +59,7 @@ def run_leaderboard(
         for name in names:
             run = ModelRun(config, name, configs[name], run_fingerprint=fingerprint)
             results.append(run.result(splits, observer))
-        board = _conclude(config, splits, results, command or " ".join(["predilect", *sys.argv[1:]]), observer)
+        board = _conclude(config, splits, results, command or " ".join(["predilect", *sys.argv[1:]]))
         write_json(config.output_dir / "results.json", board.to_dict())
     return board
 
@@ -125,14 +124,14 @@ def _write_config(config: LeaderboardConfig) -> None:
 
 
 def _conclude(
-    config: LeaderboardConfig, splits: SequenceSplits, results: list[ModelResult], command: str, observer: Observer
+    config: LeaderboardConfig, splits: SequenceSplits, results: list[ModelResult], command: str
 ) -> Leaderboard:
     from predilect.leaderboard.comparisons import compare_in_groups, compare_models
     from predilect.leaderboard.examples import pick_examples
     from predilect.runs import hardware, versions
 
+    models = sort_models(results)
     folder = config.output_dir / "models"
-    models, further = _with_further_metrics(sort_models(results), folder, splits, config, observer)
     return Leaderboard(
         config=plain(config),
         protocol={**splits.protocol, "ranking": config.protocol, "seen": "masked" if config.mask_seen else "kept"},
@@ -141,37 +140,8 @@ def _conclude(
         comparisons=compare_models(models, folder, config),
         group_comparisons=compare_in_groups(models, folder, config),
         examples=pick_examples(models, folder, splits, config),
-        further=further,
         versions=versions(),
         hardware=hardware(),
         command=command,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def _with_further_metrics(
-    models: list[ModelResult], folder: Path, splits: SequenceSplits, config: LeaderboardConfig, observer: Observer
-) -> tuple[list[ModelResult], dict[str, dict[str, Any]]]:
-    """The models with what other packages measure on their lists, and what these metrics are.
-
-    Taken from the rows that every model keeps, so that a package that is installed later costs no new fit. Lists of
-    candidates are those of whoever drew the candidates, and are not measured.
-    """
-    import pyarrow.parquet as pq
-    from datasets import Dataset
-
-    from predilect.evaluation.further import further_measures, measured
-
-    measures = further_measures(splits, observer.note) if config.protocol == "full" else {}
-    further: dict[str, dict[str, Any]] = {}
-    found = []
-    for model in models:
-        if measures and model.status == "ok":
-            rows = Dataset(pq.read_table(folder / model.name / "rows.parquet"))
-            metrics = measured(measures, rows, observer.note)
-            for m in metrics:
-                further[m.name] = {"meaning": m.meaning, "lower_is_better": m.lower_is_better}
-            values = {m.name: m.value for m in metrics}
-            model = dataclasses.replace(model, metrics={**model.metrics, **values})
-        found.append(model)
-    return found, further
