@@ -1,4 +1,4 @@
-"""`predilect rl simulate`; light, so that `predilect --help` stays fast."""
+"""`predilect rl simulate` and `predilect rl realism`; light, so that `predilect --help` stays fast."""
 
 from __future__ import annotations
 
@@ -19,11 +19,6 @@ app = typer.Typer(
     add_completion=False,
     help="Long sessions of simulated users. `predilect train mcrl`, `sqn`, ... train agents for them.",
 )
-
-
-@app.callback()
-def root() -> None:
-    """Keeps commands by name while there is only one."""
 
 
 @dataclass(kw_only=True)
@@ -99,7 +94,7 @@ def simulate(
     """What recommenders earn until simulated users leave, under differently fitted users."""
     from rich.console import Console
 
-    from offline_rl_rec.simulation.report import returns_table, simulate_all, write_returns
+    from offline_rl_rec.simulation.report import returns_table, rows_of, simulate_all, write_table
 
     config = with_log(config, log)
     console = Console()
@@ -107,8 +102,40 @@ def simulate(
         found = simulate_all(config, status.update)
     for name in config.simulators:
         console.print(returns_table([named for named in found if named[1].simulator == name]))
-    write_returns(found, config.output)
+    write_table(rows_of(found), config.output)
     typer.echo(f"written to {config.output}")
+
+
+@dataclass(kw_only=True)
+class RealismConfig(UsersConfig):
+    """Options of `predilect rl realism`."""
+
+    against: Literal["validation", "test"] = option(
+        "The part of the log that simulated sessions are compared with.", panel=SIMULATION, default="test"
+    )
+    sessions: int = option("Sessions to simulate.", panel=SIMULATION, default=1000)
+    output_dir: Path = option("Folder of the table and the plots.", panel=SIMULATION, default=Path("runs/realism"))
+
+
+@app.command("realism")
+@config_command(RealismConfig)
+def realism(
+    config: RealismConfig,
+    log: Annotated[str | None, typer.Argument(help="A packaged data set, a folder or a file; as --data.")] = None,
+) -> None:
+    """How far sessions of simulated users are from those of the log, as a table and as plots."""
+    from rich.console import Console
+
+    from offline_rl_rec.simulation.report import compare_with_log, realism_table, write_table
+
+    config = with_log(config, log)
+    console = Console()
+    with console.status("simulating"):
+        found = compare_with_log(config)
+    console.print(realism_table(found))
+    write_table(found.rows, config.output_dir / "realism.csv")
+    found.plots(config.output_dir)
+    typer.echo(f"table and plots in {config.output_dir}")
 
 
 def with_log(config: Any, log: str | None) -> Any:

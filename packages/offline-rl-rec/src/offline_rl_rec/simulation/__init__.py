@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from offline_rl_rec.simulation.environment import VectorSessionRec as VectorSessionRec
     from offline_rl_rec.simulation.environment import packaged_simulator as packaged_simulator
     from offline_rl_rec.simulation.logit import LogitChoice as LogitChoice
+    from offline_rl_rec.simulation.realism import Realism as Realism
     from offline_rl_rec.simulation.registration import ENVIRONMENT as ENVIRONMENT
     from offline_rl_rec.simulation.returns import SimulatedReturns as SimulatedReturns
     from offline_rl_rec.simulation.returns import simulate as simulate
@@ -27,6 +28,7 @@ SIMULATORS = ("logit", "transition")
 _HOMES = {
     "environment": ("SessionRec", "VectorSessionRec", "packaged_simulator"),
     "logit": ("LogitChoice",),
+    "realism": ("Realism",),
     "registration": ("ENVIRONMENT",),
     "returns": ("SimulatedReturns", "simulate"),
     "tabular": ("TabularEnv", "TabularMDP"),
@@ -39,6 +41,7 @@ __all__ = [
     "SIMULATORS",
     "Leaving",
     "LogitChoice",
+    "Realism",
     "SessionRec",
     "SimulatedReturns",
     "TabularEnv",

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
+import torch
 from scipy.optimize import minimize
-from scipy.sparse import csr_array
-from scipy.sparse.linalg import svds
 from scipy.special import expit
 
-from offline_rl_rec.simulation.users import ChoiceLog, UserSimulator
+from offline_rl_rec.simulation.users import ChoiceLog, UserSimulator, contained
 
 _RIDGE = 1e-3  # keeps a weight finite that the log would make infinite, such as that of repeats where there are none
 
@@ -21,7 +20,7 @@ class LogitChoice(UserSimulator):
     * similarity: cosine of the item's vector and the running taste :math:`\sum_p decay^p v_{h_p}`, `p` counted from
       the end of the history. Vectors are a truncated singular value decomposition of sessions x items, entries
       :math:`\log(1 + count)`, columns weighted by the root of the singular values;
-    * popularity: :math:`\log(1 + count)`, less its mean;
+    * popularity: :math:`\log(1 + count)` of the targets, less its mean;
     * repeat: whether the item is in the history;
     * last: whether it is the last item of the history.
 
@@ -63,28 +62,22 @@ class LogitChoice(UserSimulator):
         others += others >= log.target[:, None]  # uniform over all items but the taken one
         shown = np.concatenate([log.target[:, None], others], axis=1)
         features = np.empty((*shown.shape, 4), dtype=np.float32)
-        for half in (False, True):
-            mine = log.half == half
-            self._see(log.where(~mine))
-            features[mine] = self._features(log.histories[mine], shown[mine])
-        self.weights = _conditional_logit(features)
-        self.purchase_weights = _logistic(features[:, 0].astype(np.float64), log.purchase)
-        self._see(log)
-
-    def _see(self, log: ChoiceLog) -> None:
-        """Vectors and popularity of the items in these sessions."""
-        self.vectors = _item_vectors(log, self.dimension, self.seed)
         self.decays = (self.decay ** np.arange(log.histories.shape[1] - 1, -1, -1)).astype(np.float32)
         popularity = np.log1p(log.counts)
         self.popularity = (popularity - popularity[1:].mean()).astype(np.float32)
+        for half in (False, True):
+            mine = log.half == half
+            self.vectors = _item_vectors(log.where(~mine), self.dimension, self.seed)
+            features[mine] = self._features(log.histories[mine], shown[mine])
+        self.weights = _conditional_logit(features)
+        self.purchase_weights = _logistic(features[:, 0].astype(np.float64), log.purchase)
+        self.vectors = _item_vectors(log, self.dimension, self.seed)
 
     def _features(self, histories: np.ndarray, slates: np.ndarray) -> np.ndarray:
         """(n, K, 4) float32."""
         taste = np.einsum("l,nld->nd", self.decays, self.vectors[histories])
         taste /= np.maximum(np.linalg.norm(taste, axis=1, keepdims=True), 1e-9)
-        repeat = np.zeros(slates.shape, dtype=bool)
-        for column in histories.T:  # never (n, K, L)
-            repeat |= slates == column[:, None]
+        repeat = contained(slates, histories)
         return np.stack(
             [
                 np.matmul(self.vectors[slates], taste[:, :, None])[..., 0],
@@ -114,15 +107,15 @@ def _item_vectors(log: ChoiceLog, dimension: int, seed: int) -> np.ndarray:
     items = np.concatenate([log.target, log.histories[first].ravel()])
     session = np.unique(session, return_inverse=True)[1]
     there = items > 0
-    counts = csr_array((np.ones(int(there.sum())), (session[there], items[there])))
-    counts.sum_duplicates()
-    counts.data = np.log1p(counts.data)
-    rank = min(dimension, min(counts.shape) - 1)
+    places = torch.from_numpy(np.stack([session[there], items[there]]))
+    ones = torch.ones(places.shape[1], dtype=torch.float64)
+    counts = torch.sparse_coo_tensor(places, ones, check_invariants=True).coalesce().log1p()
+    rank = min(dimension, *counts.shape)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        _, singular, right = torch.svd_lowrank(counts, q=min(rank + 10, *counts.shape), niter=4)
+    found = (right * singular.sqrt())[:, :rank].numpy()
     vectors = np.zeros((log.num_items + 1, dimension), dtype=np.float32)
-    if rank < 1:
-        return vectors
-    _, singular, right = svds(counts, k=rank, rng=np.random.default_rng(seed))
-    found = right.T * np.sqrt(singular)
     length = np.linalg.norm(found, axis=1, keepdims=True)
     vectors[: len(found), :rank] = np.where(length > 1e-9, found / np.maximum(length, 1e-9), 0.0)
     return vectors

@@ -1,15 +1,16 @@
-"""`predilect rl simulate`: recommenders under all simulators, as a table."""
+"""`predilect rl simulate` and `predilect rl realism`: recommenders, and the log, beside all simulators, as tables."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offline_rl_rec.sessions import RewardRule
 from offline_rl_rec.simulation import simulator_class
+from offline_rl_rec.simulation.realism import Realism, realism
 from offline_rl_rec.simulation.returns import SimulatedReturns, simulate
 from offline_rl_rec.simulation.users import UserSimulator
 from predilect.data import SequenceSplits
@@ -19,7 +20,7 @@ from predilect.runs import write_text
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from offline_rl_rec.cli import SimulateConfig, UsersConfig
+    from offline_rl_rec.cli import RealismConfig, SimulateConfig, UsersConfig
 
 Named = tuple[str, SimulatedReturns]
 
@@ -109,9 +110,8 @@ def rows_of(found: Sequence[Named]) -> list[dict[str, Any]]:
     return rows
 
 
-def write_returns(found: Sequence[Named], path: Path) -> None:
-    """`rows_of` as CSV, whole or not at all."""
-    rows = rows_of(found)
+def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Rows as CSV, whole or not at all; a column for every name that any row has."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
@@ -142,4 +142,33 @@ def returns_table(found: Sequence[Named]) -> Table:
         f"{setting['sessions']:,} sessions, slates of {setting['slate_size']}, discount {setting['discount']:g}\n"
         "≈: the 95 % interval of the paired difference holds 0\nmore columns in the file"
     )
+    return table
+
+
+def compare_with_log(config: RealismConfig) -> Realism:
+    """Prepare the data, fit the simulators, and compare their sessions with the log's.
+
+    Raises:
+        ValueError: a log without rewards, options outside their ranges.
+    """
+    from predilect.leaderboard.preparation import prepare
+
+    splits = prepare(config)
+    simulators = fit_simulators(config, splits)
+    return realism(simulators, splits.part(config.against), sessions=config.sessions, seed=config.seed)
+
+
+def realism_table(found: Realism) -> Table:
+    """Means and distances as a table for the terminal."""
+    from rich.table import Table
+
+    table = Table(title="simulated and logged sessions", title_style="bold", header_style="bold")
+    table.add_column("quantity")
+    for name in ("log", *found.simulated, "halves", *(f"{name} distance" for name in found.simulated)):
+        table.add_column(name, justify="right")
+    for row in found.rows:
+        means = [row.get("logged"), *(row.get(f"{name}_mean") for name in found.simulated)]
+        distances = [row["halves"], *(row[name] for name in found.simulated)]
+        table.add_row(row["quantity"], *("" if v is None else f"{v:.3f}" for v in (*means, *distances)))
+    table.caption = "means; Wasserstein distances (items: total variation); halves: between halves of the log"
     return table

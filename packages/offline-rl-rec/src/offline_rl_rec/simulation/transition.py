@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq, minimize_scalar
 from scipy.sparse import csr_array
+from scipy.special import expit, logit
 
-from offline_rl_rec.simulation.users import ChoiceLog, UserSimulator
+from offline_rl_rec.simulation.users import ChoiceLog, UserSimulator, contained, distinct
 
 _PRIOR = 2.0  # events that the rate over all items is worth in an item's rate of purchases
 
@@ -16,13 +17,15 @@ _PRIOR = 2.0  # events that the rate over all items is worth in an item's rate o
 class TransitionChoice(UserSimulator):
     r"""Choice by smoothed counts of transitions between items.
 
-    .. math:: u_j = \log \frac{c_{ij} + \mu p_j}{c_i + \mu}, \qquad
+    .. math:: u_j = \log \frac{c_{ij} + \mu p_j}{c_i + \mu} + b \, [j \in h], \qquad
               c_{ij} = \sum_{\text{pairs } (i, j)} \frac{1}{\text{distance}}
 
     after the last item :math:`i` of the history, over pairs in which `j` comes later than `i` in the history or as the
-    target, with :math:`p_j` the share of `j` among all events (each counted half an event more, so that no item is
-    impossible). An empty history has no counts, which leaves :math:`\log p_j`. :math:`\mu` maximises the likelihood of
-    each half of the sessions under the counts of the other.
+    target, with :math:`p_j` the share of `j` among all targets (each counted half an event more, so that no item is
+    impossible). An empty history has no counts, which leaves :math:`\log p_j`. :math:`\mu` maximises the likelihood
+    of each half of the sessions under the counts of the other. :math:`b`, for items of the history, is such that the
+    share of repeats expected after the logged histories is that of the log: transitions alone forget what came before
+    the last item.
 
     A purchase has the smoothed rate of the item, apart for items that are in the history and items that are not.
 
@@ -44,10 +47,15 @@ class TransitionChoice(UserSimulator):
 
         self.mu = float(np.exp(minimize_scalar(loss, bounds=(np.log(0.01), np.log(1e5)), method="bounded").x))
         self._counts = _Counts(log)
+        self.habit = 0.0
+        again = (log.histories == log.target[:, None]).any(axis=1)
+        own = np.where(distinct(log.histories), np.exp(self.utilities(log.histories, log.histories)), 0.0).sum(axis=1)
+        self.habit = _habit(own[own > 0], again.sum() + 0.5)
         self._purchase_rates(log)
 
     def utilities(self, histories: np.ndarray, slates: np.ndarray) -> np.ndarray:
-        return _smoothed(*_looked_up(self._counts, histories[:, -1], slates), self.mu)
+        utilities = _smoothed(*_looked_up(self._counts, histories[:, -1], slates), self.mu)
+        return utilities + self.habit * contained(slates, histories)
 
     def purchase_probability(self, histories: np.ndarray, items: np.ndarray) -> np.ndarray:
         again = (histories == items[:, None]).any(axis=1).astype(np.int64)
@@ -84,8 +92,7 @@ class _Counts:
         self.keys = row * width + self.pairs.indices  # ascending: found by bisection
         self.leading = np.asarray(self.pairs.sum(axis=1)).ravel()
         share = log.counts + 0.5
-        share[0] = 0
-        self.share = share / share.sum()
+        self.share = share / share[1:].sum()  # place 0 is padding, in no slate
 
 
 def _looked_up(counts: _Counts, last: np.ndarray, slates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -98,6 +105,15 @@ def _looked_up(counts: _Counts, last: np.ndarray, slates: np.ndarray) -> tuple[n
         place = np.minimum(np.searchsorted(counts.keys, keys), max(0, len(counts.keys) - 1))
         pairs = np.where(counts.keys[place] == keys, counts.pairs.data[place], 0.0) if len(counts.keys) else 0.0 * keys
     return pairs, counts.share[slates], counts.leading[last][:, None]
+
+
+def _habit(own: np.ndarray, repeats: float) -> float:
+    """The `b` at which e^b p / (e^b p + 1 - p) sums to `repeats`, `own` (R,) being p, of the history's items."""
+    if not len(own):
+        return 0.0
+    odds = logit(np.clip(own, 1e-12, 1 - 1e-12))
+    repeats = min(repeats, len(own) - 0.5)  # where everything is a repeat, `b` would be infinite
+    return float(brentq(lambda b: float(expit(odds + b).sum()) - repeats, -100, 100))
 
 
 def _smoothed(pairs: np.ndarray, share: np.ndarray, leading: np.ndarray, mu: float) -> np.ndarray:

@@ -162,7 +162,7 @@ class UserSimulator(ABC):
         """(n, 1 + K): of taking nothing, and of each item of the slate; an item's second place in a slate gets 0."""
         utilities = self.utilities(histories, slates)
         if slates.shape[1] > 1:
-            utilities = np.where(_repeated(slates), -np.inf, utilities)
+            utilities = np.where(distinct(slates), utilities, -np.inf)
         utilities = np.concatenate([np.full((len(slates), 1), self.outside), utilities], axis=1)
         utilities -= utilities.max(axis=1, keepdims=True)
         np.exp(utilities, out=utilities)
@@ -219,12 +219,8 @@ class ChoiceLog:
 
     @property
     def counts(self) -> np.ndarray:
-        """(N + 1,) float64: how often each item is a target, or in the history with which a session begins."""
-        first = np.append(True, np.diff(self.session) != 0)
-        seen = np.concatenate([self.target, self.histories[first].ravel()])
-        counts = np.bincount(seen, minlength=self.num_items + 1).astype(np.float64)
-        counts[0] = 0
-        return counts
+        """(N + 1,) float64: how often each item is a target."""
+        return np.bincount(self.target, minlength=self.num_items + 1).astype(np.float64)
 
 
 class Step(NamedTuple):
@@ -312,13 +308,21 @@ def draw(weights: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     return inside
 
 
-def _repeated(slates: np.ndarray) -> np.ndarray:
-    """(n, K) bool: whether the item stands further left in its slate as well."""
+def contained(slates: np.ndarray, histories: np.ndarray) -> np.ndarray:
+    """(n, K) bool: whether the item of `slates` (n, K) is in the row's history (n, L)."""
+    found = np.zeros(slates.shape, dtype=bool)
+    for column in histories.T:  # never (n, K, L)
+        found |= slates == column[:, None]
+    return found
+
+
+def distinct(slates: np.ndarray) -> np.ndarray:
+    """(n, K) bool: whether an item stands here, and not further left in its row as well."""
     order = np.argsort(slates, axis=1, kind="stable")
     ordered = np.take_along_axis(slates, order, axis=1)
-    again = np.zeros(slates.shape, dtype=bool)
-    np.put_along_axis(again, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
-    return again
+    first = slates > 0
+    np.put_along_axis(first, order[:, 1:], (ordered[:, 1:] != ordered[:, :-1]) & (ordered[:, 1:] > 0), axis=1)
+    return first
 
 
 def _window(histories: np.ndarray, length: int) -> np.ndarray:
