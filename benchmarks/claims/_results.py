@@ -29,10 +29,16 @@ class Options(NamedTuple):
     output: Path
     work: Path
     kept: bool = False
+    flags: frozenset[str] = frozenset()
 
 
-def options_of(description: str) -> Options:
-    """Read `--quick`, `--output`, `--work`, `--kept`; a smoke run never writes over the committed results."""
+def options_of(description: str, flags: Mapping[str, str] | None = None) -> Options:
+    """Read `--quick`, `--output`, `--work`, `--kept`; a smoke run never writes over the committed results.
+
+    Args:
+        description: of the script.
+        flags: further ones that it has, name -> help; those that are given are in `Options.flags`.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="A smoke run on a tiny model; its numbers mean nothing.")
     parser.add_argument("--output", type=Path, help="Folder of the result file; --quick: a temporary one by default.")
@@ -40,11 +46,14 @@ def options_of(description: str) -> Options:
     parser.add_argument(
         "--kept", action="store_true", help="Run nothing: the result of the runs that are kept, the others not run."
     )
+    for name, told in (flags or {}).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=told)
     given = parser.parse_args()
     if given.quick:
         torch.set_num_threads(1)
     spare = Path(tempfile.mkdtemp()) if given.quick else None
-    return Options(given.quick, given.output or spare or RESULTS, given.work or spare or WORK, given.kept)
+    asked = frozenset(name for name in flags or {} if getattr(given, name))
+    return Options(given.quick, given.output or spare or RESULTS, given.work or spare or WORK, given.kept, asked)
 
 
 def row(system: str, metric: str, values: Array, groups: Array | None = None) -> dict[str, Any]:

@@ -219,6 +219,8 @@ def test_mistakes_are_named(splits: Any, knn: ItemKNN) -> None:
         GroupReranker.over(knn, reweight=True)
     with pytest.raises(ValueError, match="candidates must be at least k"):
         GroupReranker(rule="programme", candidates=5)
+    with pytest.raises(ValueError, match="item-knn counts and has no loss"):
+        GroupReranker(base="item-knn", reweight=True, rule="none").fit(splits)
 
 
 def test_a_frontier_has_a_row_a_setting(splits: Any, knn: ItemKNN, groups: Any) -> None:

@@ -223,7 +223,10 @@ class GroupReranker(Recommender[ConfigT]):
         base.callbacks = self.callbacks
         if self.config.reweight:
             data = GroupReweighting(groups, self.config.smoothing).apply(data)
-        return base.fit(data, output_dir=folder / _BASE, resume=True)
+        base.fit(data, output_dir=folder / _BASE, resume=True)
+        if self.config.reweight and not base.num_parameters:
+            raise ValueError(f"{name} counts and has no loss for weights to act on: set reweight to false")
+        return base
 
     def _relative_unfairness(self, data: SequenceSplits, groups: ItemGroups, reference: np.ndarray) -> np.ndarray:
         """(N + 1,) of each item, from the base's lists for validation rows."""
