@@ -23,10 +23,12 @@ The last case trains on a million items, where the logits of a batch would be `T
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,13 +36,15 @@ import numpy as np
 import pyarrow as pa
 from benchmarks import _preferences as shared
 from benchmarks.speed import _results
+from pyarrow import compute as pc
 from pyarrow import csv
 
 from predilect.data import load
+from predilect.runs import read_json, write_json
 
 HERE = Path(__file__).parent
 RECTOOLS = "rectools[torch]==0.19.0"
-HISTORY, PATIENCE, THREADS, TARGETS = 50, 4, 1, 512
+HISTORY, STEPS, BATCH, THREADS, TARGETS = 50, 2000, 128, 1, 512
 OURS = {"max_history": HISTORY, "threads": THREADS}
 THEIRS = {
     "session_max_len": HISTORY,
@@ -49,7 +53,7 @@ THEIRS = {
     "n_heads": 2,
     "dropout_rate": 0.2,
     "loss": "softmax",
-    "batch_size": 128,
+    "batch_size": BATCH,
     "lr": 1e-3,
     "threads": THREADS,
     "seed": 0,
@@ -61,12 +65,11 @@ class Size(NamedTuple):
     items: int
     events: int
     rows: int  # single rows that are timed
-    most_epochs: int
     catalogue: int
 
 
-FULL = Size(6040, 3706, 1_000_209, rows=20_480, most_epochs=40, catalogue=1_000_000)
-QUICK = Size(60, 100, 1500, rows=128, most_epochs=2, catalogue=2000)
+FULL = Size(6040, 3706, 1_000_209, rows=20_480, catalogue=1_000_000)
+QUICK = Size(60, 100, 1500, rows=128, catalogue=2000)
 
 
 def synthetic_log(size: Size, seed: int = 0, groups: int = 40, sequel: float = 0.3) -> pa.Table:
@@ -163,8 +166,9 @@ class Side:
         return next((float(s) for s, turn in zip(seconds, self.turns, strict=True) if turn["ndcg"] >= quality), None)
 
     def has_stopped(self, most: int) -> bool:
+        """After `most` epochs, or a quarter of them without a better one."""
         quality = [turn["ndcg"] for turn in self.turns]
-        return len(quality) >= most or len(quality) - 1 - int(np.argmax(quality or [0])) >= PATIENCE
+        return len(quality) >= most or len(quality) - 1 - int(np.argmax(quality or [0])) >= most // 4
 
     def _answer(self) -> dict[str, float]:
         assert self.process.stdout is not None
@@ -213,15 +217,19 @@ def epoch_rows(name: str, log: Path, size: Size) -> list[dict[str, Any]]:
     ]
 
 
-def rectools_rows(name: str, log: Path, size: Size) -> list[dict[str, Any]]:
-    """Epochs in turns until RecTools is at its best, then ours until it is there, too."""
+def rectools_rows(name: str, log: Path, people: int) -> list[dict[str, Any]]:
+    """Epochs in turns until RecTools is at its best, then ours until it is there, too.
+
+    An epoch of RecTools is one window per person, a few steps of its optimizer: it may take `STEPS` of them.
+    """
     mine, theirs = ours("windows", log), rectools(log)
-    while not theirs.has_stopped(size.most_epochs):
+    most = math.ceil(STEPS / math.ceil(people / BATCH))
+    while not theirs.has_stopped(most):
         theirs.epoch()
-        if not mine.has_stopped(size.most_epochs) and (not mine.turns or mine.best < theirs.best + 0.01):
+        if not mine.has_stopped(most) and (not mine.turns or mine.best < theirs.best + 0.01):
             mine.epoch()
         print({"rectools": theirs.turns[-1], "ours": mine.turns[-1]}, flush=True)
-    while mine.best < theirs.best and not mine.has_stopped(size.most_epochs):
+    while mine.best < theirs.best and not mine.has_stopped(most):
         mine.epoch()
     for side in (mine, theirs):
         side.close()
@@ -274,6 +282,22 @@ def million_rows(size: Size) -> list[dict[str, Any]]:
     ]
 
 
+def splits_rows() -> list[dict[str, Any]]:
+    side = ours("splits", Path(), events=10_000_000, people=60_000, items=30_000, max_history=200)
+    side.epoch()
+    side.close()
+    return [
+        _results.row(
+            f"10,000,000 interactions, history 200: peak memory of splits, the log included ({side.seconds:.0f} s)",
+            ours=side.peak,
+            baseline=3.0,
+            unit="GiB at most",
+            goal=1,
+            baseline_is="limit",
+        )
+    ]
+
+
 def measure(given: _results.Options) -> list[dict[str, Any]]:
     size = QUICK if given.quick else FULL
     logs = {f"synthetic, {size.events} events": synthetic_log(size)}
@@ -284,10 +308,25 @@ def measure(given: _results.Options) -> list[dict[str, Any]]:
         for number, (name, log) in enumerate(logs.items()):
             path = Path(folder) / f"{number}.csv"
             csv.write_csv(log, path)
-            rows += epoch_rows(name, path, size)
+            rows += kept(f"{number}-epoch", partial(epoch_rows, name, path, size), given)
             if not given.quick:
-                rows += rectools_rows(name, path, size)
-    return rows + million_rows(size)
+                people = len(pc.unique(log["user_id"]))
+                rows += kept(f"{number}-rectools", partial(rectools_rows, name, path, people), given)
+    if not given.quick:
+        rows += kept("splits", splits_rows, given)
+    return rows + kept("million", partial(million_rows, size), given)
+
+
+def kept(name: str, measured: Callable[[], list[dict[str, Any]]], given: _results.Options) -> list[dict[str, Any]]:
+    """What is measured; a run that was killed goes on behind the parts that it finished on this machine."""
+    if given.quick:
+        return measured()
+    file = Path(tempfile.gettempdir()) / "predilect-sequential" / f"{name}.json"
+    if not file.is_file():
+        file.parent.mkdir(exist_ok=True)
+        write_json(file, measured())
+    rows: list[dict[str, Any]] = read_json(file)
+    return rows
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ def test_the_synthetic_log_has_its_size_and_its_pattern(monkeypatch: pytest.Monk
     monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks.speed.sequential import Size, synthetic_log
 
-    size = Size(people=300, items=400, events=12_000, rows=1, most_epochs=1, catalogue=1)
+    size = Size(people=300, items=400, events=12_000, rows=1, catalogue=1)
     log = synthetic_log(size, groups=10)
     user, item = log["user_id"].to_numpy(), log["item_id"].to_numpy()
     assert len(log) == 12_000
