@@ -244,7 +244,7 @@ def test_metrics_of_other_packages_are_columns_everywhere(
     loaded = Leaderboard.load(tmp_path / "run")
     assert loaded == board
     page = render(loaded)
-    assert '<button type="button" data-low>first id</button>' in page
+    assert '<button type="button" class="wrap" data-low>first id</button>' in page
     assert "Where lists begin." in page
     console = Console(width=300, record=True)
     console.print(results_table(loaded))
