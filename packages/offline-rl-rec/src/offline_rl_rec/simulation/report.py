@@ -13,9 +13,11 @@ from offline_rl_rec.simulation import simulator_class
 from offline_rl_rec.simulation.realism import Realism, realism
 from offline_rl_rec.simulation.returns import SimulatedReturns, simulate
 from offline_rl_rec.simulation.users import UserSimulator
+from predilect.cli.evaluate import require_same_catalogue
 from predilect.data import SequenceSplits
 from predilect.recommender import Recommender, available_recommenders, recommender_class
 from predilect.runs import write_text
+from predilect.training import quiet
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,13 +51,20 @@ def simulate_all(config: SimulateConfig, tell: Callable[[str], Any] = lambda tex
     """
     from predilect.leaderboard.preparation import prepare
 
+    methods = {
+        name: _method(name, config) for name in config.model
+    }  # before data are read: what is wrong is said soon
     tell("reading the log")
     splits = prepare(config)
-    simulators = fit_simulators(config, splits)  # first: it says at once where a log has no rewards
+    simulators = fit_simulators(config, splits)  # before methods are: it says where a log has no rewards
     found: list[Named] = []
-    for name in config.model:
-        tell(f"fitting or reading {name}")
-        recommender = _recommender(name, config, splits)
+    for name, (recommender, saved) in methods.items():
+        if saved:
+            require_same_catalogue(recommender.catalogue, splits.catalogue)
+        else:
+            tell(f"fitting {name}")
+            with quiet():
+                recommender.fit(splits)
         for simulator in simulators:
             tell(f"{name} with {simulator.name} users")
             returns = simulate(
@@ -73,26 +82,23 @@ def simulate_all(config: SimulateConfig, tell: Callable[[str], Any] = lambda tex
     return found
 
 
-def _recommender(name: str, config: SimulateConfig, splits: SequenceSplits) -> Recommender[Any]:
+def _method(name: str, config: SimulateConfig) -> tuple[Recommender[Any], bool]:
+    """The recommender saved in a folder, and true; or one of that name, which has not been fitted, and false."""
+    from predilect.cli.models import find_model
     from predilect.configuration import make_config
-    from predilect.training import quiet
 
-    if Path(name).exists() or name not in available_recommenders():
-        from predilect.cli.evaluate import require_same_catalogue
-        from predilect.cli.models import find_model
-
-        if not Path(name).exists():
-            names = ", ".join(available_recommenders())
-            raise FileNotFoundError(f"--model {name} is neither a folder nor a recommender; there are {names}")
-        if name in config.recommenders:
-            raise ValueError(f"{name} is a saved recommender, whose options are those it was fitted with")
-        recommender: Recommender[Any] = Recommender.from_pretrained(find_model(Path(name)))
-        require_same_catalogue(recommender.catalogue, splits.catalogue)
-        return recommender
-    kind = recommender_class(name)
-    values = {"seed": config.seed, **config.recommenders.get(name, {})}
-    with quiet():
-        return kind(make_config(kind.config_class, values, source=f"recommenders.{name}")).fit(splits)
+    if name in available_recommenders() and not Path(name).exists():
+        kind = recommender_class(name)
+        values = {"seed": config.seed, **config.recommenders.get(name, {})}
+        method = kind(make_config(kind.config_class, values, source=f"recommenders.{name}"))
+        method.require_ready()
+        return method, False
+    if not Path(name).exists():
+        names = ", ".join(available_recommenders())
+        raise FileNotFoundError(f"--model {name} is neither a folder nor a recommender; there are {names}")
+    if name in config.recommenders:
+        raise ValueError(f"{name} is a saved recommender, whose options are those it was fitted with")
+    return Recommender.from_pretrained(find_model(Path(name))), True
 
 
 def rows_of(found: Sequence[Named]) -> list[dict[str, Any]]:
