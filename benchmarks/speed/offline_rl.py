@@ -1,4 +1,5 @@
-"""Cost of a step of MCRL beside the backbone's own, and memory of the sampled conservative loss at a million items."""
+"""Cost of a step of MCRL beside the backbone's own, memory of the sampled conservative loss at a million items, and
+steps a second of the vectorised environment beside a list of environments."""
 
 from __future__ import annotations
 
@@ -7,13 +8,17 @@ from typing import Any
 
 import torch
 from benchmarks.speed import _results
+from gymnasium.vector import SyncVectorEnv, VectorEnv
 from torch.nn import functional as F
 
 from offline_rl_rec import AgentConfig, AgentModel
 from offline_rl_rec.objective import conservative_loss
+from offline_rl_rec.simulation import SIMULATORS, SessionRec, VectorSessionRec, simulator_class
+from predilect.data import load
 from predilect.modeling import GRU4Rec, GRU4RecConfig, SASRec, SASRecConfig
 
 LENGTH, WIDTH = 10, 64
+SLATE = 10
 MCRL = {"value_weight": 1.0, "conservative_weight": 1.0, "cross_entropy_weight": 0.0, "head": "q"}
 MCRL |= {"reward_weight": 0.1, "transition_weight": 0.1}
 BACKBONES: dict[str, tuple[Any, Any]] = {"sasrec": (SASRec, SASRecConfig), "gru4rec": (GRU4Rec, GRU4RecConfig)}
@@ -82,13 +87,58 @@ def memory(num_items: int, rows: int) -> dict[str, Any]:
     )
 
 
+def environments(family: str, num_envs: int, k_core: int, repeats: int) -> list[dict[str, Any]]:
+    """A random policy, whose actions are drawn within what is timed, on users of the packaged films."""
+    splits = load().k_core(k_core).split()
+    simulator = simulator_class(family)().fit(splits.test, splits.num_items)
+    many = VectorSessionRec(num_envs, simulator, slate_size=SLATE)
+    listed: VectorEnv[Any, Any, Any] = SyncVectorEnv([lambda: SessionRec(simulator, slate_size=SLATE)] * num_envs)
+    for vector in (many, listed):
+        vector.reset(seed=0)
+
+    def stepped(vector: VectorEnv[Any, Any, Any], calls: int) -> Callable[[], None]:
+        def run() -> None:
+            for _ in range(calls):
+                vector.step(vector.action_space.sample())
+
+        return run
+
+    taken = _results.time_in_turns({"ours": stepped(many, 20), "listed": stepped(listed, 1)}, repeats=repeats)
+    ours, theirs = 20 * num_envs / taken["ours"], num_envs / taken["listed"]
+    case = f"{num_envs:,} environments of {family} users, {splits.num_items:,} items, slates of {SLATE}"
+    compared = (
+        ("a list of environments (SyncVectorEnv)", theirs, 20, ""),
+        ("50,000 steps a second", 50_000.0, 1, ", in all"),
+    )
+    return [
+        _results.row(
+            case + more,
+            ours=ours,
+            baseline=baseline,
+            unit="steps/s",
+            goal=goal,
+            baseline_is=name,
+            lower_is_better=False,
+        )
+        for name, baseline, goal, more in compared
+    ]
+
+
 def main() -> None:
     given = _results.options(__doc__ or "")
     torch.manual_seed(0)
     quick = given.quick
     rows = steps(200 if quick else 5_000, 100 if quick else 512, 1 if quick else 21)
     rows.append(memory(2_000 if quick else 1_000_000, 8 if quick else 128))
-    _results.write("offline_rl", rows, data="random walks over random items", given=given, packages=["offline-rl-rec"])
+    for family in SIMULATORS:
+        rows += environments(family, 8 if quick else 1_024, 20 if quick else 5, 1 if quick else 11)
+    _results.write(
+        "offline_rl",
+        rows,
+        data="random walks over random items; environments: users fitted on the test part of MovieTweetings-100k",
+        given=given,
+        packages=["offline-rl-rec", "gymnasium"],
+    )
 
 
 if __name__ == "__main__":

@@ -20,5 +20,9 @@ def test_quick_run_writes_every_case(tmp_path: Path) -> None:
         ("a step of MCRL on sasrec", 0.5),
         ("a step of MCRL on gru4rec", 0.5),
         ("memory of the conservative loss by its states", 20),
+        ("8 environments of logit users", 20),
+        ("8 environments of logit users", 1),
+        ("8 environments of transition users", 20),
+        ("8 environments of transition users", 1),
     ]
     assert all(row["ours"] > 0 and row["baseline"] > 0 for row in result["rows"])
