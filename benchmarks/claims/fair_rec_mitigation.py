@@ -82,7 +82,7 @@ class Base:
 
 
 BASES = {
-    "item-kNN": Base("item-knn", {}, "counting", weights=False, chance=False),
+    "item-kNN": Base("item-knn", {}, "counting, the same for all seeds: one run", weights=False, chance=False),
     "SASRec": Base("sasrec", {}, "at most 10 epochs, patience 3", quick={"max_epochs": 1, "hidden_size": 8}),
     "DreamRec": Base(
         "dreamrec",
