@@ -105,7 +105,8 @@ def test_equal_seeds_meet_equal_users(splits, simulator):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"slate_size": 16}, r"slate_size must be in 1..15, the items less the longest history \(got 16\)"),
+        ({"slate_size": 16}, r"slate_size must be in 1..15, .* \(got 16\)"),
+        ({"slate_size": 21, "exclude_history": False}, r"slate_size must be in 1..20, .* \(got 21\)"),
         ({"discount": 1.1}, r"discount must be in \[0, 1\] \(got 1.1\)"),
         ({"sessions": 1}, r"sessions must be at least 2 \(got 1\)"),
         ({"max_steps": 0}, r"max_steps must be at least 1 \(got 0\)"),

@@ -133,7 +133,7 @@ def returns_table(found: Sequence[Named]) -> Table:
 
     setting = found[0][1].setting
     table = Table(title=f"{found[0][1].simulator} users", title_style="bold", header_style="bold")
-    table.add_column("model")
+    table.add_column("model", overflow="fold")  # folders are long
     for name in ("return", "95 % interval", "- first", "discounted", "taken", "accepted"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows_of(found):
@@ -141,7 +141,7 @@ def returns_table(found: Sequence[Named]) -> Table:
         if "return_minus_first" in row:
             clear = row["return_minus_first_low"] > 0 or row["return_minus_first_high"] < 0
             minus = f"{row['return_minus_first']:+.3f}" + ("" if clear else " ≈")
-        ends = f"{row['return_low']:.3f} to {row['return_high']:.3f}"
+        ends = f"{row['return_low']:.2f} to {row['return_high']:.2f}"
         numbers = (f"{row['discounted_return']:.3f}", f"{row['taken']:.2f}", f"{row['acceptance']:.1%}")
         table.add_row(Text(row["model"]), f"{row['return']:.3f}", ends, minus, *numbers)
     table.caption = (

@@ -88,7 +88,8 @@ def simulate(
     Raises:
         ValueError: a recommender of another catalogue; options outside their ranges; see also `Recommender.score`.
     """
-    _require(recommender, simulator, sessions, slate_size, discount, max_steps)
+    kept = simulator.max_history if exclude_history else 0
+    _require(recommender, simulator, sessions, slate_size, simulator.num_items - kept, discount, max_steps)
     users, rng = Users(simulator, sessions), np.random.default_rng(seed)
     users.begin(rng)
     found = {name: np.zeros(sessions) for name in (*COLUMNS, "steps")}
@@ -133,6 +134,7 @@ def _require(
     simulator: UserSimulator,
     sessions: int,
     slate_size: int,
+    longest_slate: int,
     discount: float,
     max_steps: int,
 ) -> None:
@@ -142,10 +144,9 @@ def _require(
             f"{recommender.name} knows {len(recommender.catalogue)} items and the simulator {size}: "
             "fit both on the same data"
         )
-    if not 1 <= slate_size <= size - simulator.max_history:
+    if not 1 <= slate_size <= longest_slate:
         raise ValueError(
-            f"slate_size must be in 1..{size - simulator.max_history}, the items less the longest history "
-            f"(got {slate_size})"
+            f"slate_size must be in 1..{longest_slate}, the items less those that may be left out (got {slate_size})"
         )
     if not 0 <= discount <= 1:
         raise ValueError(f"the discount must be in [0, 1] (got {discount})")
