@@ -9,8 +9,11 @@ from predilect.lazy import attach
 
 if TYPE_CHECKING:
     from offline_rl_rec.configuration import AgentConfig as AgentConfig
+    from offline_rl_rec.logged_policies import logged_episodes as logged_episodes
     from offline_rl_rec.metrics import with_returns as with_returns
     from offline_rl_rec.modeling import AgentModel as AgentModel
+    from offline_rl_rec.off_policy import LoggedEpisodes as LoggedEpisodes
+    from offline_rl_rec.off_policy import off_policy_estimates as off_policy_estimates
     from offline_rl_rec.recommenders import CQL as CQL
     from offline_rl_rec.recommenders import MCRL as MCRL
     from offline_rl_rec.recommenders import SA2C as SA2C
@@ -31,8 +34,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "configuration": ("AgentConfig",),
+    "logged_policies": ("logged_episodes",),
     "metrics": ("with_returns",),
     "modeling": ("AgentModel",),
+    "off_policy": ("LoggedEpisodes", "off_policy_estimates"),
     "recommenders": ("CQL", "MCRL", "SA2C", "SNQN", "SQN", "Agent", "RemainingItems"),
     "sessions": ("RewardRule", "Sessions", "discounted_returns", "with_behaviours"),
     "simulation.logit": ("LogitChoice",),
@@ -50,6 +55,7 @@ __all__ = [
     "Agent",
     "AgentConfig",
     "AgentModel",
+    "LoggedEpisodes",
     "LogitChoice",
     "RemainingItems",
     "RewardRule",
@@ -58,6 +64,8 @@ __all__ = [
     "UserSimulator",
     "__version__",
     "discounted_returns",
+    "logged_episodes",
+    "off_policy_estimates",
     "simulate",
     "with_behaviours",
     "with_returns",

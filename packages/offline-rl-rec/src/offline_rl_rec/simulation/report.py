@@ -8,16 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offline_rl_rec.sessions import RewardRule
+from offline_rl_rec.judged import fitted, named_methods
 from offline_rl_rec.simulation import simulator_class
 from offline_rl_rec.simulation.realism import Realism, realism
 from offline_rl_rec.simulation.returns import SimulatedReturns, simulate
 from offline_rl_rec.simulation.users import UserSimulator
-from predilect.cli.evaluate import require_same_catalogue
 from predilect.data import SequenceSplits
-from predilect.recommender import Recommender, available_recommenders, recommender_class
 from predilect.runs import write_text
-from predilect.training import quiet
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,11 +26,10 @@ Named = tuple[str, SimulatedReturns]
 
 def fit_simulators(config: UsersConfig, splits: SequenceSplits) -> list[UserSimulator]:
     """The config's simulators, fitted on its part of the log."""
-    rule = RewardRule(config.click_reward, config.purchase_reward, config.liked)
     rows = splits.part(config.part)
     return [
         simulator_class(name)(patience=config.patience, reluctance=config.reluctance, seed=config.seed).fit(
-            rows, splits.num_items, rule
+            rows, splits.num_items, config.rule
         )
         for name in config.simulators
     ]
@@ -51,20 +47,12 @@ def simulate_all(config: SimulateConfig, tell: Callable[[str], Any] = lambda tex
     """
     from predilect.leaderboard.preparation import prepare
 
-    methods = {
-        name: _method(name, config) for name in config.model
-    }  # before data are read: what is wrong is said soon
+    methods = named_methods(config)  # before data are read: what is wrong is said soon
     tell("reading the log")
     splits = prepare(config)
     simulators = fit_simulators(config, splits)  # before methods are: it says where a log has no rewards
     found: list[Named] = []
-    for name, (recommender, saved) in methods.items():
-        if saved:
-            require_same_catalogue(recommender.catalogue, splits.catalogue)
-        else:
-            tell(f"fitting {name}")
-            with quiet():
-                recommender.fit(splits)
+    for name, recommender in fitted(methods, splits, tell):
         for simulator in simulators:
             tell(f"{name} with {simulator.name} users")
             returns = simulate(
@@ -80,25 +68,6 @@ def simulate_all(config: SimulateConfig, tell: Callable[[str], Any] = lambda tex
             )
             found.append((name, returns))
     return found
-
-
-def _method(name: str, config: SimulateConfig) -> tuple[Recommender[Any], bool]:
-    """The recommender saved in a folder, and true; or one of that name, which has not been fitted, and false."""
-    from predilect.cli.models import find_model
-    from predilect.configuration import make_config
-
-    if name in available_recommenders() and not Path(name).exists():
-        kind = recommender_class(name)
-        values = {"seed": config.seed, **config.recommenders.get(name, {})}
-        method = kind(make_config(kind.config_class, values, source=f"recommenders.{name}"))
-        method.require_ready()
-        return method, False
-    if not Path(name).exists():
-        names = ", ".join(available_recommenders())
-        raise FileNotFoundError(f"--model {name} is neither a folder nor a recommender; there are {names}")
-    if name in config.recommenders:
-        raise ValueError(f"{name} is a saved recommender, whose options are those it was fitted with")
-    return Recommender.from_pretrained(find_model(Path(name))), True
 
 
 def rows_of(found: Sequence[Named]) -> list[dict[str, Any]]:

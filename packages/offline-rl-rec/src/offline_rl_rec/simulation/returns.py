@@ -101,7 +101,7 @@ def simulate(
         if not active.any():
             break
         slates = np.ones((sessions, slate_size), dtype=np.int64)  # of those who left: not looked at
-        slates[active] = _slates(recommender, users.histories[active], slate_size, exclude_history)
+        slates[active] = best_items(recommender, users.histories[active], slate_size, exclude_history)
         shown[slates[active]] = True
         if t:
             again += (slates[active, :, None] == before[active, None]).any(axis=2).mean(axis=1).sum()
@@ -155,7 +155,7 @@ def _require(
             raise ValueError(f"{name} must be at least {least} (got {value})")
 
 
-def _slates(
+def best_items(
     recommender: Recommender[Any],
     histories: np.ndarray,
     slate_size: int,
