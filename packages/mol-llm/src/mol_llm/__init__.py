@@ -9,6 +9,7 @@ from predilect.lazy import attach
 if TYPE_CHECKING:
     from mol_llm.encoder import GINEncoder as GINEncoder
     from mol_llm.encoder import side_by_side as side_by_side
+    from mol_llm.graph_store import GraphStore as GraphStore
     from mol_llm.graphs import molecule_graph as molecule_graph
     from mol_llm.molecule_tokens import MoleculeTokens as MoleculeTokens
     from mol_llm.molecule_tokens import pair_inputs as pair_inputs
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "encoder": ("GINEncoder", "side_by_side"),
+    "graph_store": ("GraphStore",),
     "graphs": ("molecule_graph",),
     "molecule_tokens": ("MoleculeTokens", "pair_inputs"),
     "molecules": ("BadMolecule", "MoleculePair", "SmilesReader"),
@@ -49,6 +51,7 @@ __all__ = [
     "SOLVATION",
     "BadMolecule",
     "GINEncoder",
+    "GraphStore",
     "MolTC",
     "MolTCConfig",
     "MoleculePair",

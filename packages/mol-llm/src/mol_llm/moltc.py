@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor
 from mol_llm.command import PairOptions
 from mol_llm.encoder import side_by_side
 from mol_llm.evaluation import PairEvaluation, evaluate_pairs
+from mol_llm.graph_store import GraphStore
 from mol_llm.graphs import ATOM_SIZES, BOND_SIZES, molecule_graph
 from mol_llm.molecule_tokens import ROLES, MoleculeTokens, Sharing, pair_inputs
 from mol_llm.pair_splits import take
@@ -29,6 +31,7 @@ from predilect.modeling.answer_scores import score_candidates, score_catalogue
 from predilect.modeling.generation import generate_text
 from predilect.modeling.soft_token_lm import SoftTokenCausalLM
 from predilect.runs import read_json, weights_fingerprint, write_json
+from predilect.runs.output import on_main_process
 from predilect.tokenization import SoftTokens, encode_answers
 from predilect.training import (
     AnswerCollator,
@@ -76,6 +79,11 @@ class MolTCConfig(TuningOptions, AnswerOptions, MethodConfig):
         panel=_GRAPHS,
         default="tied",
     )
+    graphs: str | None = option(
+        "File of the molecules' graphs (GraphStore): made, or filled up, by all cores. None: they are made in memory.",
+        panel=_GRAPHS,
+        default=None,
+    )
     graph_layers: int = option("Layers of the graph encoder.", panel=_GRAPHS, default=5)
     graph_width: int = option("Width of an atom's vector.", panel=_GRAPHS, default=128)
     queries: int = option("Vectors per molecule in the prompt.", panel=_GRAPHS, default=8)
@@ -111,6 +119,8 @@ class MolTCConfig(TuningOptions, AnswerOptions, MethodConfig):
             raise ValueError(
                 f"query_width must be a multiple of query_heads (got {self.query_width} and {self.query_heads})"
             )
+        if self.reads == "smiles" and self.graphs is not None:
+            raise ValueError(f"with reads='smiles' no graph is read: leave graphs={self.graphs} out")
         if self.reads == "smiles" and self.tuning == "frozen":
             raise ValueError(
                 "with reads='smiles' and tuning='frozen' nothing would be trained: choose another of them"
@@ -148,7 +158,8 @@ class MolTC(Method[MolTCConfig]):
         self._model: Any = None
         self._task: PairTask | None = None
         self._range: tuple[float, float] = (0.0, 0.0)
-        self._graphs: dict[str, Any] = {}
+        self._graphs: MutableMapping[str, Any] = {}
+        self._no_graph: Mapping[str, str] = {}  # why, where it is known
 
     @property
     def model(self) -> Any:
@@ -167,19 +178,40 @@ class MolTC(Method[MolTCConfig]):
 
     # --- fitting ----------------------------------------------------------------------------------------------
 
+    def require_ready(self) -> None:
+        super().require_ready()
+        if self.config.graphs is not None and Path(self.config.graphs).exists():
+            GraphStore(self.config.graphs)
+
     def _require(self, data: PairData) -> None:
         if not len(data.train):
             raise ValueError("there is no pair to learn from")
+        if self.config.graphs is not None:
+            self._open_graphs(data, Path(self.config.graphs))
         self._read(data.train.pairs)
         if data.task.kind == "value" and not np.isfinite(np.asarray(data.train.targets, dtype=float)).all():
             raise ValueError("a value task needs finite numbers as targets: remove the other rows")
+
+    def _open_graphs(self, data: PairData, path: Path) -> None:
+        """Have the file hold the molecules of all parts; what it lacks later is made in memory."""
+        parts = [part for part in (data.train, data.validation, data.test) if part is not None]
+        smiles = [text for part in parts for pair in part.pairs for text in pair]
+
+        def make() -> None:
+            GraphStore.prepare(smiles, path)
+
+        on_main_process(make)
+        store = GraphStore(path)
+        self._graphs, self._no_graph = ChainMap({}, store), store.failed  # type: ignore[arg-type]
 
     def fingerprint(self, data: PairData) -> str:
         return data.fingerprint()
 
     def _run(self, data: PairData) -> dict[str, Any]:
+        run = super()._run(data)
+        del run["config"]["graphs"]  # where they lie changes no result
         return {
-            **super()._run(data),
+            **run,
             "start": self.config.start and weights_fingerprint(_weights(Path(self.config.start))),
         }
 
@@ -302,6 +334,8 @@ class MolTC(Method[MolTCConfig]):
         """
         for row, pair in enumerate(pairs):
             for smiles in pair:
+                if smiles in self._no_graph:
+                    raise ValueError(f"row {row}: {self._no_graph[smiles]}")
                 if smiles not in self._graphs:
                     try:
                         self._graphs[smiles] = molecule_graph(smiles)
