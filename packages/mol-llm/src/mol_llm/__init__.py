@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from predilect.lazy import attach
 
 if TYPE_CHECKING:
+    from mol_llm.baselines import PairFingerprints as PairFingerprints
+    from mol_llm.baselines import PairFingerprintsConfig as PairFingerprintsConfig
+    from mol_llm.baselines import PairMean as PairMean
     from mol_llm.encoder import GINEncoder as GINEncoder
     from mol_llm.encoder import side_by_side as side_by_side
     from mol_llm.graph_store import GraphStore as GraphStore
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from mol_llm.molecules import SmilesReader as SmilesReader
     from mol_llm.moltc import MolTC as MolTC
     from mol_llm.moltc import MolTCConfig as MolTCConfig
+    from mol_llm.pair_method import PairMethod as PairMethod
     from mol_llm.pair_splits import leak_report as leak_report
     from mol_llm.pair_splits import split_pairs as split_pairs
     from mol_llm.pairs import INTERACTION as INTERACTION
@@ -34,12 +38,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "baselines": ("PairFingerprints", "PairFingerprintsConfig", "PairMean"),
     "encoder": ("GINEncoder", "side_by_side"),
     "graph_store": ("GraphStore",),
     "graphs": ("molecule_graph",),
     "molecule_tokens": ("MoleculeTokens", "pair_inputs"),
     "molecules": ("BadMolecule", "MoleculePair", "SmilesReader"),
     "moltc": ("MolTC", "MolTCConfig"),
+    "pair_method": ("PairMethod",),
     "pair_splits": ("leak_report", "split_pairs"),
     "pairs": ("INTERACTION", "SOLVATION", "PairData", "PairRows", "PairTask"),
     "qformer": ("QFormer",),
@@ -57,6 +63,10 @@ __all__ = [
     "MoleculePair",
     "MoleculeTokens",
     "PairData",
+    "PairFingerprints",
+    "PairFingerprintsConfig",
+    "PairMean",
+    "PairMethod",
     "PairRows",
     "PairTask",
     "QFormer",

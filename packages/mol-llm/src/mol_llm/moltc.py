@@ -6,10 +6,10 @@ import dataclasses
 import math
 from collections import ChainMap
 from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -17,16 +17,14 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mol_llm.command import PairOptions
 from mol_llm.encoder import side_by_side
-from mol_llm.evaluation import PairEvaluation, evaluate_pairs
 from mol_llm.graph_store import GraphStore
 from mol_llm.graphs import ATOM_SIZES, BOND_SIZES, molecule_graph
 from mol_llm.molecule_tokens import ROLES, MoleculeTokens, Sharing, pair_inputs
-from mol_llm.pair_splits import take
+from mol_llm.pair_method import PairMethod
 from mol_llm.pairs import PairData, PairTask
 from predilect.configuration import at_least, new_defaults, option
-from predilect.method import Method, MethodConfig
+from predilect.method import MethodConfig
 from predilect.modeling.answer_scores import score_candidates, score_catalogue
 from predilect.modeling.generation import generate_text
 from predilect.modeling.soft_token_lm import SoftTokenCausalLM
@@ -131,7 +129,7 @@ class MolTCConfig(TuningOptions, AnswerOptions, MethodConfig):
         return dataclasses.replace(self, epochs=1e-9)
 
 
-class MolTC(Method[MolTCConfig]):
+class MolTC(PairMethod[MolTCConfig]):
     """Two molecules in a prompt, each as SMILES and as Q vectors of its graph, and the answer as text.
 
     Prompt: `First molecule: SMILES <Q vectors> Second molecule: SMILES <Q vectors> QUESTION`. Loss: the mean negative
@@ -151,12 +149,10 @@ class MolTC(Method[MolTCConfig]):
 
     name = "moltc"
     config_class = MolTCConfig
-    data_options: ClassVar[type[Any] | None] = PairOptions
 
     def __init__(self, config: MolTCConfig | None = None, **options: Any) -> None:
         super().__init__(config, **options)
         self._model: Any = None
-        self._task: PairTask | None = None
         self._range: tuple[float, float] = (0.0, 0.0)
         self._graphs: MutableMapping[str, Any] = {}
         self._no_graph: Mapping[str, str] = {}  # why, where it is known
@@ -165,11 +161,6 @@ class MolTC(Method[MolTCConfig]):
     def model(self) -> Any:
         """The `SoftTokenCausalLM`, in evaluation mode."""
         return self._fitted(self._model)
-
-    @property
-    def task(self) -> PairTask:
-        """What it was fitted on."""
-        return self._fitted(self._task)
 
     @property
     def num_parameters(self) -> int:
@@ -184,13 +175,9 @@ class MolTC(Method[MolTCConfig]):
             GraphStore(self.config.graphs)
 
     def _require(self, data: PairData) -> None:
-        if not len(data.train):
-            raise ValueError("there is no pair to learn from")
         if self.config.graphs is not None:
             self._open_graphs(data, Path(self.config.graphs))
-        self._read(data.train.pairs)
-        if data.task.kind == "value" and not np.isfinite(np.asarray(data.train.targets, dtype=float)).all():
-            raise ValueError("a value task needs finite numbers as targets: remove the other rows")
+        super()._require(data)
 
     def _open_graphs(self, data: PairData, path: Path) -> None:
         """Have the file hold the molecules of all parts; what it lacks later is made in memory."""
@@ -204,9 +191,6 @@ class MolTC(Method[MolTCConfig]):
         store = GraphStore(path)
         self._graphs, self._no_graph = ChainMap({}, store), store.failed  # type: ignore[arg-type]
 
-    def fingerprint(self, data: PairData) -> str:
-        return data.fingerprint()
-
     def _run(self, data: PairData) -> dict[str, Any]:
         run = super()._run(data)
         del run["config"]["graphs"]  # where they lie changes no result
@@ -216,7 +200,6 @@ class MolTC(Method[MolTCConfig]):
         }
 
     def _fit(self, data: PairData, folder: Path) -> None:
-        self._task = data.task
         if data.task.kind == "value":
             values = np.asarray(data.train.targets, dtype=float)
             self._range = (float(values.min()), float(values.max()))
@@ -344,36 +327,11 @@ class MolTC(Method[MolTCConfig]):
 
     # --- predictions ------------------------------------------------------------------------------------------
 
-    def predict(self, first: str | Sequence[str], second: str | Sequence[str], *, task: str | None = None) -> Any:
-        """What happens when molecules meet.
-
-        Args:
-            first: SMILES of one or of n molecules.
-            second: as many.
-            task: name of the task, to be sure; None: that of `fit`.
-
-        Returns:
-            Of a value task the expected value, a float or (n,); of a class task the probability of each answer,
-            (classes,) or (n, classes); of a text task the text or a list of n.
-
-        Raises:
-            ValueError: another task than that of `fit`, something that is no molecule, or unequal numbers.
-        """
-        if task not in (None, self.task.name):
-            raise ValueError(f"this MolTC was fitted on {self.task.name!r}, not on {task!r}")
-        one = isinstance(first, str) and isinstance(second, str)
-        firsts, seconds = ([x] if isinstance(x, str) else list(x) for x in (first, second))
-        if len(firsts) != len(seconds):
-            raise ValueError(f"as many first as second molecules are needed (got {len(firsts)} and {len(seconds)})")
-        pairs = list(zip(firsts, seconds, strict=True))
-        self._read(pairs)
+    def _predict(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64] | list[str]:
         if self.task.kind == "text":
-            texts = self._texts(pairs)
-            return texts[0] if one else texts
-        scores = self.log_probabilities(pairs)
-        probabilities = scores.softmax(dim=1).double().numpy()
-        found = probabilities if self.task.kind == "class" else probabilities @ self.values
-        return (float(found[0]) if found.ndim == 1 else found[0]) if one else found
+            return self._texts(pairs)
+        probabilities: NDArray[np.float64] = self.log_probabilities(pairs).softmax(dim=1).double().numpy()
+        return probabilities if self.task.kind == "class" else probabilities @ self.values
 
     @property
     def values(self) -> NDArray[np.float64]:
@@ -429,29 +387,17 @@ class MolTC(Method[MolTCConfig]):
         found: NDArray[np.float64] = weights[0, :, 1:].double().cpu().numpy()
         return found
 
-    def measure(self, data: PairData, part: str, options: Any) -> dict[str, PairEvaluation]:
-        """`evaluate_pairs` of a part; of a text task nothing."""
-        if self.task.kind == "text":
-            return {}
-        rows = data.part(part)
-        if options.test_rows is not None and options.test_rows < len(rows):
-            drawn = np.random.default_rng(options.seed).permutation(len(rows))[: options.test_rows]
-            rows = take(rows, np.sort(drawn))
-        predictions = self.predict(list(rows.first), list(rows.second))
-        result = evaluate_pairs(self.task, rows, predictions, bootstrap=options.bootstrap, seed=options.seed)
-        return {"": result}
-
     # --- folders ----------------------------------------------------------------------------------------------
 
     def _save(self, folder: Path) -> None:
         self.model.save_pretrained(folder / "model")
-        write_json(folder / _PARTS, {"task": asdict(self.task), "range": list(self._range)})
+        write_json(folder / _PARTS, {"range": list(self._range)})
 
     def _load(self, folder: Path) -> None:
         parts = read_json(folder / _PARTS)
         if parts is None:
             raise FileNotFoundError(f"{folder} has no {_PARTS}: it is incomplete, save the method again")
-        self._task, self._range = PairTask(**parts["task"]), tuple(parts["range"])
+        self._range = tuple(parts["range"])
         full = self.config.tuning == "full"
         base = None if full else base_model(self.config)[0]
         with quiet():
