@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 
@@ -22,10 +24,18 @@ SMALL: dict[str, Any] = {
 }
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """Small trees and networks are faster on one thread than on several that wait for each other."""
+    import sklearn.ensemble  # its OpenMP is loaded with it  # noqa: F401
+
+    with threadpool_limits(1):
+        yield
+
+
 @pytest.fixture(scope="session")
 def language_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Tiny models of both kinds on disk, with a tokenizer whose tokens are bytes."""
-    torch.set_num_threads(1)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = {word: number for number, word in enumerate(["<pad>", "<s>", "</s>", *alphabet])}
     ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "vocab_size": len(words)}

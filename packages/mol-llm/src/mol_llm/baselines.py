@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rdkit.Chem import rdFingerprintGenerator
 from safetensors.numpy import load_file, save_file
 from scipy.special import expit, softmax
+from threadpoolctl import threadpool_limits
 
 from mol_llm.molecules import parsed
 from mol_llm.pair_method import PairMethod
@@ -26,6 +27,7 @@ _MEAN, _TREES = "mean.json", "trees.safetensors"
 _FINGERPRINTS, _BOOSTING = "Fingerprints", "Trees"
 _PAIRS_AT_ONCE = 1024
 _CHECKED_ROWS = 64
+_ROWS_FOR_THREADS = 1000
 
 
 class _NumbersOnly(PairMethod[ConfigT]):
@@ -173,10 +175,14 @@ class PairFingerprints(_NumbersOnly[PairFingerprintsConfig]):
     def _fit(self, data: PairData, folder: Path) -> None:
         x, y = self._features(data.train.pairs), _targets(data.train, data.task)
         model = self._estimator(data.task, data.validation)
-        if data.validation is not None and len(data.validation):
-            model.fit(x, y, X_val=self._features(data.validation.pairs), y_val=_targets(data.validation, data.task))
-        else:
-            model.fit(x, y)
+        # on few rows threads wait for each other, on a busy machine for minutes
+        with threadpool_limits(1 if len(x) < _ROWS_FOR_THREADS else None, user_api="openmp"):
+            if data.validation is not None and len(data.validation):
+                model.fit(
+                    x, y, X_val=self._features(data.validation.pairs), y_val=_targets(data.validation, data.task)
+                )
+            else:
+                model.fit(x, y)
         self._trees = _Trees.of(model, data.task)
         self._prints.clear()
         rows = x[:_CHECKED_ROWS]
