@@ -101,6 +101,11 @@ def test_a_bad_molecule_is_named_with_its_row_or_left_out(run: Run, flags: list[
         PairOptions(data=pairs, policy="skip", ratios=(0.5, 0.5, 0.5)).read()
 
 
+def test_a_folder_is_no_file_of_pairs(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the layout freesolv is one file, and .* is a folder: name the file in it"):
+        PairOptions(data=tmp_path, layout="freesolv").read()
+
+
 def test_values_and_probabilities_are_measured_as_by_hand() -> None:
     rows = PairRows(["CCO", "O", "C"], ["O", "CCO", "O"], [-5.0, -3.0, 1.0])
     values = evaluate_pairs(SOLVATION, rows, np.array([-4.0, -3.0, 3.0]), bootstrap=200)

@@ -68,6 +68,8 @@ class PairOptions:
             raise ValueError("which pairs? Give --data FILE (a CSV with the columns first, second, target)")
         if not self.data.exists():
             raise FileNotFoundError(f"there is no file {self.data}")
+        if self.data.is_dir() and self.layout != "chchminer":
+            raise ValueError(f"the layout {self.layout} is one file, and {self.data} is a folder: name the file in it")
         reader, task = SmilesReader(self.policy, self.canonical), TASKS[self.task]
         if self.layout == "csv":
             columns = {"first": self.first, "second": self.second, "target": self.target}
