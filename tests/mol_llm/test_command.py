@@ -102,7 +102,7 @@ def test_a_bad_molecule_is_named_with_its_row_or_left_out(run: Run, flags: list[
 
 
 def test_a_folder_is_no_file_of_pairs(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="the layout freesolv is one file, and .* is a folder: name the file in it"):
+    with pytest.raises(ValueError, match=r"the layout freesolv is one file, and .* is a folder: name the file in it"):
         PairOptions(data=tmp_path, layout="freesolv").read()
 
 
