@@ -210,3 +210,12 @@ def test_quick_and_a_file_of_options(run: Run, options: list[str], tmp_path: Pat
     assert (config.sft_steps, config.preference_steps, config.num_negatives) == (2, 2, 2)
     results = json.loads((tmp_path / "out" / "evaluation" / "evaluation.json").read_text())["results"]
     assert results["rows"] == 6
+
+
+@pytest.mark.parametrize("name", ["sdpo", "llara"])
+def test_formats_as_published_take_no_options_of_tables(run: Run, tmp_path: Path, name: str) -> None:
+    flags = ["--format", name, "--separator", ";", "--time-unit", "ms"]
+    result = run("train", "popularity", "--data", tmp_path, *flags, "--output-dir", tmp_path / "run")
+    assert result.exit_code == 2
+    words = f"the format {name} is read as published and takes no --separator, --time-unit: leave that out"
+    assert words in " ".join(result.output.split())

@@ -18,6 +18,7 @@ from mol_llm import (
     PairMethod,
     PairRows,
     PairTask,
+    baselines,
 )
 from predilect import Method
 from predilect.cli import app
@@ -52,6 +53,31 @@ def test_trees_learn_which_molecule_of_the_pair_has_what(counts: bool) -> None:
     assert np.abs(method.predict(A, B) - data.train.targets).mean() < 0.1
     assert method.predict("CCN", "O", task="solvation") == pytest.approx(-2, abs=0.6)
     assert method.predict("O", "CCN") == pytest.approx(0, abs=0.6)  # swapped
+
+
+@pytest.mark.parametrize("leaf_rows", [2, 15, 40])
+def test_columns_that_no_tree_can_split_are_left_out_and_change_nothing(
+    leaf_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, options = values(), {**SMALL, "leaf_rows": leaf_rows}
+    some = PairFingerprints(**options).fit(data).predict(A, B)
+    seen: list[int] = []
+    splittable = baselines._splittable
+
+    def everything(x: Any, rows: int) -> Any:
+        seen.append(len(splittable(x, rows)))
+        return np.arange(x.shape[1])
+
+    monkeypatch.setattr(baselines, "_splittable", everything)
+    assert PairFingerprints(**options).fit(data).predict(A, B) == pytest.approx(some, abs=1e-12)
+    assert 1 <= seen[0] < 2 * SMALL["bits"]
+
+
+def test_which_columns_can_part_the_rows() -> None:
+    x = np.array([[0, 0, 1, 5], [0, 0, 1, 5], [0, 1, 1, 6], [1, 1, 1, 7]], dtype=float)
+    assert baselines._splittable(x, 1).tolist() == [0, 1, 3]
+    assert baselines._splittable(x, 2).tolist() == [1, 3]
+    assert baselines._splittable(x, 3).tolist() == [0]  # none can: one has to be there
 
 
 def test_symmetric_trees_read_both_orders_alike_and_still_learn() -> None:

@@ -174,19 +174,20 @@ class PairFingerprints(_NumbersOnly[PairFingerprintsConfig]):
 
     def _fit(self, data: PairData, folder: Path) -> None:
         x, y = self._features(data.train.pairs), _targets(data.train, data.task)
+        columns = _splittable(x, self.config.leaf_rows)
         model = self._estimator(data.task, data.validation)
         # on few rows threads wait for each other, on a busy machine for minutes
         with threadpool_limits(1 if len(x) < _ROWS_FOR_THREADS else None, user_api="openmp"):
             if data.validation is not None and len(data.validation):
-                model.fit(
-                    x, y, X_val=self._features(data.validation.pairs), y_val=_targets(data.validation, data.task)
-                )
+                unseen = self._features(data.validation.pairs)[:, columns]
+                model.fit(x[:, columns], y, X_val=unseen, y_val=_targets(data.validation, data.task))
             else:
-                model.fit(x, y)
-        self._trees = _Trees.of(model, data.task)
+                model.fit(x[:, columns], y)
+        self._trees = _Trees.of(model, data.task, columns)
         self._prints.clear()
         rows = x[:_CHECKED_ROWS]
-        theirs = model.predict_proba(rows) if data.task.kind == "class" else model.predict(rows)
+        predict = model.predict_proba if data.task.kind == "class" else model.predict
+        theirs = predict(rows[:, columns])
         own = self._answers(rows)
         own = own[:, self._trees.classes] if data.task.kind == "class" else own
         if not np.allclose(own, theirs, rtol=1e-6, atol=1e-9):
@@ -266,8 +267,8 @@ class _Trees:
     classes: NDArray[np.int64]
 
     @classmethod
-    def of(cls, model: Any, task: PairTask) -> _Trees:
-        """Of a fitted estimator of scikit-learn, which has no public way to its trees."""
+    def of(cls, model: Any, task: PairTask, columns: NDArray[np.int64]) -> _Trees:
+        """Of an estimator of scikit-learn, which has no public way to its trees, fitted on these columns."""
         rounds = model._predictors
         tables = [tree.nodes for trees in rounds for tree in trees]
         sizes = np.array([len(table) for table in tables])
@@ -276,7 +277,7 @@ class _Trees:
         leaf, own = nodes["is_leaf"].astype(bool), np.arange(len(nodes))
         return cls(
             roots=roots.reshape(len(rounds), -1),
-            feature=np.where(leaf, 0, nodes["feature_idx"]).astype(np.int64),
+            feature=np.where(leaf, 0, columns[np.where(leaf, 0, nodes["feature_idx"])]),
             threshold=np.where(leaf, 0.0, nodes["num_threshold"]),
             left=np.where(leaf, own, offset + nodes["left"]),
             right=np.where(leaf, own, offset + nodes["right"]),
@@ -307,3 +308,17 @@ def _molecule(row: int, smiles: Any) -> Any:
 
 def _targets(rows: PairRows, task: PairTask) -> NDArray[Any]:
     return np.asarray(rows.targets, dtype=np.float64 if task.kind == "value" else np.int64)
+
+
+def _splittable(x: NDArray[np.float64], leaf_rows: int) -> NDArray[np.int64]:
+    """The columns that can part the rows (n, columns) into two leaves of `leaf_rows` at least; the first if none can.
+
+    No subset of the rows can be parted by another column, so that trees are the same without them. Most places of
+    fingerprints are such columns, and a tree looks at every column in every node.
+    """
+    if 2 * leaf_rows > len(x):
+        return np.zeros(1, dtype=np.int64)
+    lower, upper = leaf_rows - 1, len(x) - leaf_rows
+    ordered = np.partition(x, (lower, upper), axis=0)
+    found = np.flatnonzero(ordered[lower] < ordered[upper])
+    return found if len(found) else np.zeros(1, dtype=np.int64)

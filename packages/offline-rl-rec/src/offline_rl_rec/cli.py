@@ -10,7 +10,7 @@ import typer
 
 from predilect.cli.options import config_command
 from predilect.configuration import option
-from predilect.leaderboard.config import ProtocolConfig
+from predilect.leaderboard.config import PROTOCOL, SplitConfig
 
 if TYPE_CHECKING:
     from offline_rl_rec.sessions import RewardRule
@@ -27,7 +27,7 @@ app = typer.Typer(
 
 
 @dataclass(kw_only=True)
-class RewardsConfig(ProtocolConfig):
+class RewardsConfig(SplitConfig):
     """What an event is worth."""
 
     click_reward: float = option("Reward of a click.", panel=REWARDS, default=0.2)
@@ -60,6 +60,7 @@ class JudgedConfig(RewardsConfig):
         panel=JUDGED,
         default={},
     )
+    mask_seen: bool = option("Lists hold nothing that is in the history.", panel=PROTOCOL, default=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -92,8 +93,6 @@ class UsersConfig(RewardsConfig):
 
         if not self.simulators or not set(self.simulators) <= set(SIMULATORS):
             raise ValueError(f"simulators are {', '.join(SIMULATORS)} (got {', '.join(self.simulators) or 'none'})")
-        if self.protocol != "full":
-            raise ValueError("simulated users are shown the best of all items: leave --protocol full")
 
 
 @dataclass(kw_only=True)
@@ -104,7 +103,14 @@ class SimulateConfig(UsersConfig, JudgedConfig):
     slate_size: int = option("Items that are shown at a time.", panel=SIMULATION, default=10)
     discount: float = option("Of the discounted return, in 0..1.", panel=SIMULATION, default=0.9)
     max_steps: int = option("Sessions are cut off after as many steps.", panel=SIMULATION, default=100)
+    bootstrap: int = option(
+        "Times that sessions are resampled for the 95 % intervals.", panel=SIMULATION, default=1000
+    )
     output: Path = option("The table, .csv.", panel=SIMULATION, default=Path("runs/simulation.csv"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._at_least(bootstrap=10)
 
 
 @app.command("simulate")

@@ -82,11 +82,11 @@ class LoggedEpisodes:
 
 @dataclass(frozen=True)
 class OffPolicyEstimate:
-    """An estimate of a policy's discounted return, with a 95 % t interval over sessions.
+    r"""An estimate of a policy's discounted return, with a 95 % t interval over sessions.
 
     Attributes:
         value, low, high: the estimate and the ends of its interval.
-        effective: effective number of sessions, :math:`(\\sum w)^2 / \\sum w^2` of the weights of whole sessions
+        effective: effective number of sessions, :math:`(\sum w)^2 / \sum w^2` of the weights of whole sessions
             (Kish, Survey Sampling, 1965): below some thirty the interval says little.
         sessions: (E,) what each session adds; their mean is the estimate, and sessions of two policies on one log can
             be compared in pairs.

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from predilect.leaderboard.config import DataConfig as DataConfig
     from predilect.leaderboard.config import LeaderboardConfig as LeaderboardConfig
     from predilect.leaderboard.config import ProtocolConfig as ProtocolConfig
+    from predilect.leaderboard.config import SplitConfig as SplitConfig
     from predilect.leaderboard.preparation import prepare as prepare
     from predilect.leaderboard.preparation import read_data as read_data
     from predilect.leaderboard.results import Leaderboard as Leaderboard
@@ -33,6 +34,7 @@ __getattr__, __dir__ = attach(
         "DataConfig": "predilect.leaderboard.config",
         "LeaderboardConfig": "predilect.leaderboard.config",
         "ProtocolConfig": "predilect.leaderboard.config",
+        "SplitConfig": "predilect.leaderboard.config",
         "read_data": "predilect.leaderboard.preparation",
         "prepare": "predilect.leaderboard.preparation",
         "Leaderboard": "predilect.leaderboard.results",

@@ -58,8 +58,8 @@ class DataConfig(ReaderConfig):
 
 
 @dataclass(kw_only=True)
-class ProtocolConfig(DataConfig):
-    """How data is prepared, cut and ranked: two results are comparable where all of this is equal."""
+class SplitConfig(DataConfig):
+    """How data is prepared and cut."""
 
     split: Literal["temporal", "leave_one_out", "by_user", "official"] = option(
         "How the log is cut into training, validation and test.", panel=PROTOCOL, default="temporal"
@@ -72,6 +72,21 @@ class ProtocolConfig(DataConfig):
     )
     max_history: int = option("Longest history a model sees, in items.", panel=PROTOCOL, default=10)
     min_history: int = option("Rows with a shorter history are left out.", panel=PROTOCOL, default=1)
+    seed: int = option("Seed of splits, candidates, models and intervals.", panel=PROTOCOL, default=0)
+
+    def __post_init__(self) -> None:
+        self._at_least(k_core=0, max_history=1, min_history=0, seed=0)
+
+    def _at_least(self, **least: int) -> None:
+        for name, number in least.items():
+            if (value := getattr(self, name)) < number:
+                raise ValueError(f"{name} must be at least {number} (got {value})")
+
+
+@dataclass(kw_only=True)
+class ProtocolConfig(SplitConfig):
+    """How data is prepared, cut and ranked: two results are comparable where all of this is equal."""
+
     protocol: Literal["full", "candidates"] = option(
         "Rank all items, or a fixed candidate set per row.", panel=PROTOCOL, default="full"
     )
@@ -87,13 +102,10 @@ class ProtocolConfig(DataConfig):
         panel=PROTOCOL,
         default=1000,
     )
-    seed: int = option("Seed of splits, candidates, models and intervals.", panel=PROTOCOL, default=0)
 
     def __post_init__(self) -> None:
-        at_least = {"k_core": 0, "max_history": 1, "min_history": 0, "num_candidates": 2, "bootstrap": 10, "seed": 0}
-        for name, least in at_least.items():
-            if (value := getattr(self, name)) < least:
-                raise ValueError(f"{name} must be at least {least} (got {value})")
+        super().__post_init__()
+        self._at_least(num_candidates=2, bootstrap=10)
 
 
 @dataclass(kw_only=True)

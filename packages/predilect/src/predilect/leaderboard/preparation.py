@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from predilect.leaderboard.config import ProtocolConfig, ReaderConfig
+from predilect.leaderboard.config import ProtocolConfig, ReaderConfig, SplitConfig
 from predilect.registry import SPLITS, load_registered, registered
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def read_data(source: str, config: ReaderConfig) -> RecDataset:
     )
 
 
-def _refuse_reader_options(config: ProtocolConfig) -> None:
+def _refuse_reader_options(config: SplitConfig) -> None:
     """Raise for options of tables where the format is none: they would do nothing."""
     fields = [field for field in dataclasses.fields(ReaderConfig) if field.name != "format"]
     defaults = ReaderConfig()
@@ -38,12 +38,14 @@ def _refuse_reader_options(config: ProtocolConfig) -> None:
         raise ValueError(f"the format {config.format} is read as published and takes no {flags}: leave that out")
 
 
-def prepare(config: ProtocolConfig) -> SequenceSplits:
+def prepare(config: SplitConfig) -> SequenceSplits:
     """Read, filter and cut the data, and draw the candidate sets where the protocol ranks candidates.
 
-    Formats that packages register under the entry-point group `predilect.splits` come cut already.
+    Formats that packages register under the entry-point group `predilect.splits` come cut already, with candidates.
     """
     if config.format in registered(SPLITS):
+        if not isinstance(config, ProtocolConfig):
+            raise ValueError(f"the format {config.format} holds rows with candidates, and a log is needed here")
         _refuse_reader_options(config)
         cut: SequenceSplits = load_registered(config.format, SPLITS, kind="format")(config)
         return cut
@@ -57,6 +59,6 @@ def prepare(config: ProtocolConfig) -> SequenceSplits:
         min_history=config.min_history,
         seed=config.seed,
     )
-    if config.protocol == "candidates":
+    if isinstance(config, ProtocolConfig) and config.protocol == "candidates":
         splits = splits.with_candidates(config.num_candidates, seed=config.seed, negatives=config.negatives)
     return splits
