@@ -10,10 +10,14 @@ if TYPE_CHECKING:
     from mol_llm.baselines import PairFingerprints as PairFingerprints
     from mol_llm.baselines import PairFingerprintsConfig as PairFingerprintsConfig
     from mol_llm.baselines import PairMean as PairMean
+    from mol_llm.baselines import PairMinimol as PairMinimol
+    from mol_llm.baselines import PairMinimolConfig as PairMinimolConfig
     from mol_llm.encoder import GINEncoder as GINEncoder
     from mol_llm.encoder import side_by_side as side_by_side
     from mol_llm.graph_store import GraphStore as GraphStore
     from mol_llm.graphs import molecule_graph as molecule_graph
+    from mol_llm.minimol import Minimol as Minimol
+    from mol_llm.minimol import MinimolVectors as MinimolVectors
     from mol_llm.molecule_tokens import MoleculeTokens as MoleculeTokens
     from mol_llm.molecule_tokens import pair_inputs as pair_inputs
     from mol_llm.molecules import BadMolecule as BadMolecule
@@ -38,10 +42,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "baselines": ("PairFingerprints", "PairFingerprintsConfig", "PairMean"),
+    "baselines": ("PairFingerprints", "PairFingerprintsConfig", "PairMean", "PairMinimol", "PairMinimolConfig"),
     "encoder": ("GINEncoder", "side_by_side"),
     "graph_store": ("GraphStore",),
     "graphs": ("molecule_graph",),
+    "minimol": ("Minimol", "MinimolVectors"),
     "molecule_tokens": ("MoleculeTokens", "pair_inputs"),
     "molecules": ("BadMolecule", "MoleculePair", "SmilesReader"),
     "moltc": ("MolTC", "MolTCConfig"),
@@ -58,6 +63,8 @@ __all__ = [
     "BadMolecule",
     "GINEncoder",
     "GraphStore",
+    "Minimol",
+    "MinimolVectors",
     "MolTC",
     "MolTCConfig",
     "MoleculePair",
@@ -67,6 +74,8 @@ __all__ = [
     "PairFingerprintsConfig",
     "PairMean",
     "PairMethod",
+    "PairMinimol",
+    "PairMinimolConfig",
     "PairRows",
     "PairTask",
     "QFormer",

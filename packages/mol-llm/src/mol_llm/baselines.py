@@ -1,12 +1,12 @@
-"""Baselines of pairs without a network: `PairMean`, and `PairFingerprints`, boosted trees on both fingerprints."""
+"""Baselines of pairs: `PairMean`, and `PairFingerprints` and `PairMinimol`, boosted trees on both fingerprints."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,11 @@ from safetensors.numpy import load_file, save_file
 from scipy.special import expit, softmax
 from threadpoolctl import threadpool_limits
 
+from mol_llm.minimol import minimol, minimol_missing
 from mol_llm.molecules import parsed
 from mol_llm.pair_method import PairMethod
 from mol_llm.pairs import PairData, PairRows, PairTask
-from predilect.configuration import at_least, option
+from predilect.configuration import at_least, new_defaults, option
 from predilect.method import ConfigT, MethodConfig
 from predilect.runs import read_json, write_json
 from predilect.training.options import TRAINING
@@ -87,7 +88,12 @@ class PairMean(_NumbersOnly[MethodConfig]):
 class PairFingerprintsConfig(MethodConfig):
     """Fingerprints and trees."""
 
-    bits: int = option("Places of a molecule's fingerprint.", panel=_FINGERPRINTS, default=1024)
+    features: Literal["morgan", "minimol"] = option(
+        "A molecule's fingerprint: Morgan's, or that of a pre-trained graph network (extra minimol).",
+        panel=_FINGERPRINTS,
+        default="morgan",
+    )
+    bits: int = option("Places of a molecule's Morgan fingerprint.", panel=_FINGERPRINTS, default=1024)
     radius: int = option("Bonds around an atom that make up one substructure.", panel=_FINGERPRINTS, default=2)
     counts: bool = option("How often a substructure is there; false: whether.", panel=_FINGERPRINTS, default=True)
     symmetric: bool = option(
@@ -109,13 +115,17 @@ class PairFingerprintsConfig(MethodConfig):
         at_least(self, bits=1, radius=0, trees=1, leaves=2, leaf_rows=1, patience=1)
         if not 0 < self.learning_rate <= 1:
             raise ValueError(f"learning_rate must be in (0, 1] (got {self.learning_rate})")
+        if self.features == "minimol":
+            own = {field.name: field.default for field in dataclasses.fields(self)}
+            if changed := [name for name in ("bits", "radius", "counts") if getattr(self, name) != own[name]]:
+                raise ValueError(f"with features='minimol' there is no Morgan fingerprint: leave {changed[0]} out")
 
     def quick(self) -> Self:
         return dataclasses.replace(self, trees=2)
 
 
 class PairFingerprints(_NumbersOnly[PairFingerprintsConfig]):
-    """Gradient-boosted trees on the Morgan fingerprints of both molecules: what a chemist would try first.
+    """Gradient-boosted trees on the fingerprints of both molecules, Morgan's or minimol's: what to try first.
 
     Features are the fingerprints f and g side by side or, `symmetric`, f + g and |f - g|, which say the same except
     for the order. The trees are those of scikit-learn's `HistGradientBoostingRegressor` (squared error) and
@@ -125,7 +135,8 @@ class PairFingerprints(_NumbersOnly[PairFingerprintsConfig]):
     plain arrays, and predictions are made from these, before saving as after loading, with no other version of
     scikit-learn in between; `fit` compares them with scikit-learn's own.
 
-    Fitting holds 16 `bits` bytes a row (eight a feature, two molecules): 650 MB for 40,000 rows of 1,024.
+    Fitting holds 16 `bits` bytes a row (eight a feature, two molecules): 650 MB for 40,000 rows of 1,024. `minimol`
+    (see `Minimol`) has 512 numbers in place of the bits.
 
     Examples:
         >>> def interaction(data):                                 # PairData of the task "interaction"
@@ -139,14 +150,18 @@ class PairFingerprints(_NumbersOnly[PairFingerprintsConfig]):
     def __init__(self, config: PairFingerprintsConfig | None = None, **options: Any) -> None:
         super().__init__(config, **options)
         self._trees: _Trees | None = None
-        self._prints: dict[str, NDArray[np.uint16]] = {}
-        make = rdFingerprintGenerator.GetMorganGenerator(radius=self.config.radius, fpSize=self.config.bits)
-        self._print = make.GetCountFingerprintAsNumPy if self.config.counts else make.GetFingerprintAsNumPy
+        self._prints: dict[str, NDArray[Any]] = {}
+        self._print = _minimol_print if self.config.features == "minimol" else _morgan_prints(self.config)
 
     @property
     def num_parameters(self) -> int:
         """Nodes of all trees: a threshold or a value each."""
         return len(self._fitted(self._trees).value)
+
+    def require_ready(self) -> None:
+        super().require_ready()
+        if self.config.features == "minimol" and (missing := minimol_missing()) is not None:
+            raise ValueError(missing)
 
     def _require(self, data: PairData) -> None:
         super()._require(data)
@@ -169,8 +184,7 @@ class PairFingerprints(_NumbersOnly[PairFingerprintsConfig]):
         for row, pair in enumerate(pairs):
             for smiles in pair:
                 if smiles not in self._prints:
-                    # a place counts far less often than 65,535 times in molecules that can be read
-                    self._prints[smiles] = self._print(_molecule(row, smiles)).astype(np.uint16)
+                    self._prints[smiles] = self._print(_molecule(row, smiles))
 
     def _fit(self, data: PairData, folder: Path) -> None:
         x, y = self._features(data.train.pairs), _targets(data.train, data.task)
@@ -210,7 +224,7 @@ class PairFingerprints(_NumbersOnly[PairFingerprintsConfig]):
         )
 
     def _features(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
-        """(pairs, 2 bits)."""
+        """(pairs, twice a fingerprint's numbers)."""
         f, g = (np.stack([self._prints[pair[side]] for pair in pairs]).astype(np.float64) for side in (0, 1))
         return np.hstack([f + g, np.abs(f - g)] if self.config.symmetric else [f, g])
 
@@ -241,6 +255,19 @@ class PairFingerprints(_NumbersOnly[PairFingerprintsConfig]):
         if not (folder / _TREES).is_file():
             raise FileNotFoundError(f"{folder} has no {_TREES}: it is incomplete, save the method again")
         self._trees = _Trees(**load_file(folder / _TREES))
+
+
+@dataclass
+@new_defaults(features="minimol")
+class PairMinimolConfig(PairFingerprintsConfig):
+    """Trees on the fingerprints of a pre-trained graph network."""
+
+
+class PairMinimol(PairFingerprints):
+    """`PairFingerprints` whose features are minimol's from the start, under a name of its own for comparisons."""
+
+    name = "pair-minimol"
+    config_class = PairMinimolConfig
 
 
 @dataclass
@@ -304,6 +331,23 @@ def _molecule(row: int, smiles: Any) -> Any:
         return parsed(smiles)
     except ValueError as error:
         raise ValueError(f"row {row}: {error}") from None
+
+
+def _morgan_prints(config: PairFingerprintsConfig) -> Callable[[Any], NDArray[np.uint16]]:
+    """Molecule -> (bits,)."""
+    make = rdFingerprintGenerator.GetMorganGenerator(radius=config.radius, fpSize=config.bits)
+    one = make.GetCountFingerprintAsNumPy if config.counts else make.GetFingerprintAsNumPy
+
+    def print_of(molecule: Any) -> NDArray[np.uint16]:
+        found: NDArray[np.uint16] = one(molecule).astype(np.uint16)  # no place counts 65,535 times in what can be read
+        return found
+
+    return print_of
+
+
+def _minimol_print(molecule: Any) -> NDArray[np.float32]:
+    """Molecule -> (512,)."""
+    return minimol().read(molecule).fingerprint
 
 
 def _targets(rows: PairRows, task: PairTask) -> NDArray[Any]:

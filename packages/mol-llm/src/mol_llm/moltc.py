@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import ChainMap
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from torch import Tensor
 from mol_llm.encoder import side_by_side
 from mol_llm.graph_store import GraphStore
 from mol_llm.graphs import ATOM_SIZES, BOND_SIZES, molecule_graph
+from mol_llm.minimol import MINIMOL_WIDTH, minimol, minimol_missing
 from mol_llm.molecule_tokens import ROLES, MoleculeTokens, Sharing, pair_inputs
 from mol_llm.pair_method import PairMethod
 from mol_llm.pairs import PairData, PairTask
@@ -89,6 +90,11 @@ class MolTCConfig(TuningOptions, AnswerOptions, MethodConfig):
     query_width: int = option("Width of the Q-Former.", panel=_GRAPHS, default=128)
     query_heads: int = option("Attention heads of the Q-Former.", panel=_GRAPHS, default=4)
     dropout: float = option("Dropout of graph encoder and Q-Former, in [0, 1).", panel=_GRAPHS, default=0.1)
+    minimol: bool = option(
+        "One more vector per molecule: the fingerprint of a pre-trained graph network (extra minimol).",
+        panel=_GRAPHS,
+        default=False,
+    )
     epochs: float = option("Passes over the training pairs.", panel=TRAINING, default=3.0)
     start: str | None = option(
         "Folder of a saved MolTC from whose networks of molecules training starts: the stage before.",
@@ -119,6 +125,8 @@ class MolTCConfig(TuningOptions, AnswerOptions, MethodConfig):
             )
         if self.reads == "smiles" and self.graphs is not None:
             raise ValueError(f"with reads='smiles' no graph is read: leave graphs={self.graphs} out")
+        if self.reads == "smiles" and self.minimol:
+            raise ValueError("with reads='smiles' no vector is read: leave minimol out")
         if self.reads == "smiles" and self.tuning == "frozen":
             raise ValueError(
                 "with reads='smiles' and tuning='frozen' nothing would be trained: choose another of them"
@@ -156,6 +164,7 @@ class MolTC(PairMethod[MolTCConfig]):
         self._range: tuple[float, float] = (0.0, 0.0)
         self._graphs: MutableMapping[str, Any] = {}
         self._no_graph: Mapping[str, str] = {}  # why, where it is known
+        self._fingerprints: dict[str, Tensor] = {}
 
     @property
     def model(self) -> Any:
@@ -173,6 +182,8 @@ class MolTC(PairMethod[MolTCConfig]):
         super().require_ready()
         if self.config.graphs is not None and Path(self.config.graphs).exists():
             GraphStore(self.config.graphs)
+        if self.config.minimol and (missing := minimol_missing()) is not None:
+            raise ValueError(missing)
 
     def _require(self, data: PairData) -> None:
         if self.config.graphs is not None:
@@ -228,10 +239,16 @@ class MolTC(PairMethod[MolTCConfig]):
             "heads": config.query_heads,
             "dropout": config.dropout,
         }
-        molecules = MoleculeTokens(width, sharing=config.sharing, encoder=encoder, qformer=qformer)
+        molecules = MoleculeTokens(
+            width,
+            sharing=config.sharing,
+            encoder=encoder,
+            qformer=qformer,
+            fingerprint=MINIMOL_WIDTH if config.minimol else 0,
+        )
         if config.start is not None:
             _start_from(molecules, Path(config.start))
-        soft = SoftTokens({MOLECULE: config.queries})
+        soft = SoftTokens({MOLECULE: self._slots})
         return SoftTokenCausalLM(
             lm, tokenizer, soft, input_sizes={}, projectors={MOLECULE: molecules}, tuning=tuning, seed=config.seed
         )
@@ -254,7 +271,7 @@ class MolTC(PairMethod[MolTCConfig]):
         return AnswerTrainer(
             self._model,
             answer_arguments(**stage_options(self.config, folder, steps=steps)),
-            data_collator=PairCollator(self._pad, graphs=self._graphs if self._reads_graphs else None),
+            data_collator=PairCollator(self._pad, vectors=self._vectors),
             train_dataset=AnswerRows(rows),
         )
 
@@ -270,7 +287,7 @@ class MolTC(PairMethod[MolTCConfig]):
         budget = self.config.smiles_tokens
         halves = {s: ids[:budget] for s, ids in zip(smiles, self._ids([" " + s for s in smiles]), strict=True)}
         slot = self.model.soft_tokens.ids[MOLECULE]
-        slots = [slot] * self.config.queries if self._reads_graphs else []
+        slots = [slot] * self._slots if self._reads_graphs else []
         first, second, question = self._ids(["First molecule:", "\nSecond molecule:", f"\n{task.question}"])
         bos = self._start_ids
         prompts = []
@@ -300,6 +317,11 @@ class MolTC(PairMethod[MolTCConfig]):
         return encode_answers(self.model.tokenizer, answers)
 
     @property
+    def _slots(self) -> int:
+        """Vectors of a molecule in the prompt."""
+        return self.config.queries + self.config.minimol
+
+    @property
     def _reads_graphs(self) -> bool:
         return self.config.reads != "smiles"
 
@@ -310,7 +332,7 @@ class MolTC(PairMethod[MolTCConfig]):
         return pad
 
     def _read(self, pairs: Sequence[tuple[str, str]]) -> None:
-        """Make the graphs that are not there yet.
+        """Make the graphs and fingerprints that are not there yet.
 
         Raises:
             ValueError: something that is no molecule; names row and SMILES.
@@ -324,6 +346,8 @@ class MolTC(PairMethod[MolTCConfig]):
                         self._graphs[smiles] = molecule_graph(smiles)
                     except ValueError as error:
                         raise ValueError(f"row {row}: {error}") from None
+                if self.config.minimol and smiles not in self._fingerprints:
+                    self._fingerprints[smiles] = torch.from_numpy(minimol().read(smiles).fingerprint)
 
     # --- predictions ------------------------------------------------------------------------------------------
 
@@ -361,7 +385,9 @@ class MolTC(PairMethod[MolTCConfig]):
         return torch.cat(batches) if batches else torch.zeros(0, len(answers))
 
     def _vectors(self, pairs: Sequence[tuple[str, str]]) -> dict[str, Any] | None:
-        return {MOLECULE: pair_inputs(pairs, self._graphs)} if self._reads_graphs else None
+        if not self._reads_graphs:
+            return None
+        return {MOLECULE: pair_inputs(pairs, self._graphs, self._fingerprints if self.config.minimol else None)}
 
     def _texts(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
         return [
@@ -408,19 +434,18 @@ class MolTC(PairMethod[MolTCConfig]):
 
 @dataclass
 class PairCollator(AnswerCollator):
-    """`AnswerCollator` whose rows bring a `pair`: the graphs of a batch, each molecule once.
+    """`AnswerCollator` whose rows bring a `pair`: what is read of the molecules of a batch, each of them once.
 
     Args:
-        graphs: SMILES -> graph; None: the prompts hold no slots.
+        vectors: pairs -> the inputs at the slots of their prompts, or None where these hold no slots.
     """
 
-    graphs: Mapping[str, Any] | None = None
+    vectors: Callable[[Sequence[tuple[str, str]]], dict[str, Any] | None] = lambda pairs: None
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         batch = super().__call__(rows)
-        if self.graphs is not None:
-            batch["vectors"] = {MOLECULE: pair_inputs([row["pair"] for row in rows], self.graphs)}
-        return batch
+        vectors = self.vectors([row["pair"] for row in rows])
+        return batch if vectors is None else {**batch, "vectors": vectors}
 
 
 def _start_from(molecules: MoleculeTokens, folder: Path) -> None:
