@@ -8,6 +8,7 @@ from predilect.data.readers.kuairec import KUAIREC
 from predilect.data.readers.lastfm import LASTFM
 from predilect.data.readers.movielens import MOVIELENS_1M, MOVIELENS_100K
 from predilect.data.readers.movietweetings import MOVIETWEETINGS
+from predilect.data.readers.rc15_sample import RC15_SAMPLE
 from predilect.data.readers.recbole import RECBOLE
 from predilect.data.readers.retailrocket import RETAILROCKET
 from predilect.data.readers.steam import STEAM
@@ -28,6 +29,7 @@ _ORDER = (
     KUAIREC,
     ZHIHUREC,
     DREAMREC,
+    RC15_SAMPLE,
     RETAILROCKET,
     RECBOLE,
     TABLE,  # last: it takes any folder with a log of a usual name
