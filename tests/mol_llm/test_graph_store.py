@@ -68,7 +68,7 @@ def test_texts_of_one_molecule_share_a_graph_where_canonical(tmp_path: Path) -> 
         GraphStore(tmp_path / "graphs")
 
 
-def test_wrong_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "graphs"
     with pytest.raises(FileNotFoundError, match=r"GraphStore\.prepare"):
         GraphStore(path)
@@ -77,11 +77,9 @@ def test_wrong_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ValueError, match="cannot be read as a file of graphs"):
         GraphStore.prepare(SMILES, path)
     path.write_bytes(content)
-    monkeypatch.setattr(module, "FEATURES", "other")
-    with pytest.raises(ValueError, match=r"features: moltc before, other now.*delete the file"):
-        GraphStore.prepare(["CCO"], path)
+    with pytest.raises(ValueError, match=r"features: moltc before, ogb now.*delete the file"):
+        GraphStore.prepare(["CCO"], path, features="ogb")
     assert path.read_bytes() == content
-    monkeypatch.undo()
     parts = {name: tensor.numpy().copy() for name, tensor in GraphStore(path)._parts.items()}
     parts["bond_start"][1] = -1
     save_file(parts, path, metadata={"about": _about(path)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
@@ -17,9 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch_geometric.data import Data
 
-from mol_llm.features import ATOM_SIZES, BOND_SIZES, FEATURES, MoleculeArrays
+from mol_llm.features import SIZES, Features, MoleculeArrays
 from mol_llm.graphs import as_graph
-from mol_llm.preparing import Prepared, prepared
+from mol_llm.preparing import Prepared, prepare_here, prepared
 from predilect.runs import whole_file
 from predilect.runs.fingerprints import differences
 
@@ -37,6 +38,7 @@ class GraphStore(Mapping[str, Data]):
         path: a file that `prepare` wrote.
         canonical: whether the graphs are those of the canonical SMILES: then texts of one molecule share a graph,
             whose atoms are in the order of the canonical text.
+        features: of the graphs; see `molecule_graph`.
 
     Attributes:
         failed: why a SMILES that was to be prepared has no graph.
@@ -53,10 +55,10 @@ class GraphStore(Mapping[str, Data]):
         (2, 3, {'water': "'water' is not a SMILES of a molecule"})
     """
 
-    def __init__(self, path: str | Path, *, canonical: bool = False) -> None:
+    def __init__(self, path: str | Path, *, canonical: bool = False, features: Features = "moltc") -> None:
         self.path = Path(path)
         self._parts, about = _opened(self.path)
-        changed = differences(about["made"], _made(canonical))
+        changed = differences(about["made"], _made(canonical, features))
         if changed:
             raise ValueError(f"{self.path} holds graphs that were made otherwise ({'; '.join(changed)}): {_ANEW}")
         self.failed: dict[str, str] = about["failed"]
@@ -67,7 +69,13 @@ class GraphStore(Mapping[str, Data]):
 
     @classmethod
     def prepare(
-        cls, smiles: Iterable[str], path: str | Path, *, canonical: bool = False, workers: int | None = None
+        cls,
+        smiles: Iterable[str],
+        path: str | Path,
+        *,
+        canonical: bool = False,
+        workers: int | None = None,
+        features: Features = "moltc",
     ) -> Self:
         """Open a file of graphs, after adding to it those that it has not; it is written if there is none.
 
@@ -79,6 +87,7 @@ class GraphStore(Mapping[str, Data]):
             path: the file.
             canonical: see the class.
             workers: processes; None: one per core; 0: this one, which a crash of RDKit would end.
+            features: see the class.
 
         Raises:
             ValueError: something is no text, the file does not fit (see the class), or no process can be started.
@@ -88,15 +97,16 @@ class GraphStore(Mapping[str, Data]):
             raise ValueError(f"{wrong[0]!r} is not a text: SmilesReader leaves such rows out, with their reason")
         if workers is not None and workers < 0:
             raise ValueError(f"workers must be 0 (this process) or more (got {workers})")
-        there = cls(path, canonical=canonical) if path.exists() else None
+        there = cls(path, canonical=canonical, features=features) if path.exists() else None
         known = Prepared() if there is None else there._all()
         new = [text for text in texts if text not in known.text and text not in known.failed]
         if new or there is None:
             processes = (os.cpu_count() or 1) if workers is None else workers
             del there  # some systems keep a file that is in use
-            known.add(prepared(new, canonical=canonical, workers=processes))
-            _write(path, known, _made(canonical))
-        return cls(path, canonical=canonical)
+            work = partial(prepare_here, features=features)
+            known.add(prepared(new, canonical=canonical, workers=processes, work=work))
+            _write(path, known, _made(canonical, features))
+        return cls(path, canonical=canonical, features=features)
 
     def __getitem__(self, smiles: str) -> Data:
         number, parts = self._number[smiles], self._parts
@@ -127,12 +137,12 @@ class GraphStore(Mapping[str, Data]):
 _ANEW = "give another path, or delete the file to have it made anew"
 
 
-def _made(canonical: bool) -> dict[str, Any]:
+def _made(canonical: bool, features: Features) -> dict[str, Any]:
     """What graphs depend on besides the SMILES."""
     return {
-        "features": FEATURES,
-        "atom_sizes": list(ATOM_SIZES),
-        "bond_sizes": list(BOND_SIZES),
+        "features": features,
+        "atom_sizes": list(SIZES[features][0]),
+        "bond_sizes": list(SIZES[features][1]),
         "canonical": canonical,
         "rdkit": rdBase.rdkitVersion,
     }
@@ -144,10 +154,10 @@ def _write(path: Path, known: Prepared, made: dict[str, Any]) -> None:
     names = {**number, **{given: number[text] for given, text in known.text.items()}}
     encoded = [name.encode() for name in names]
     tensors = {
-        "atoms": _joined([graph.atoms for graph in graphs], len(ATOM_SIZES), np.uint8),
+        "atoms": _joined([graph.atoms for graph in graphs], len(made["atom_sizes"]), np.uint8),
         "atom_start": _starts([len(graph.atoms) for graph in graphs]),
         "bonds": _joined([graph.bonds for graph in graphs], 2, np.int32),
-        "bond_features": _joined([graph.bond_features for graph in graphs], len(BOND_SIZES), np.uint8),
+        "bond_features": _joined([graph.bond_features for graph in graphs], len(made["bond_sizes"]), np.uint8),
         "bond_start": _starts([len(graph.bonds) for graph in graphs]),
         "names": np.frombuffer(b"".join(encoded), dtype=np.uint8),
         "name_start": _starts([len(name) for name in encoded]),

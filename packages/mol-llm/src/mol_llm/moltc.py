@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import ChainMap
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +17,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mol_llm.encoder import side_by_side
+from mol_llm.features import SIZES, Features
 from mol_llm.graph_store import GraphStore
-from mol_llm.graphs import ATOM_SIZES, BOND_SIZES, molecule_graph
+from mol_llm.graphs import MoleculeGraphs, molecule_graph
 from mol_llm.minimol import MINIMOL_WIDTH, minimol, minimol_missing
 from mol_llm.molecule_tokens import ROLES, MoleculeTokens, Sharing, pair_inputs
 from mol_llm.pair_method import PairMethod
@@ -30,7 +30,6 @@ from predilect.modeling.answer_scores import score_candidates, score_catalogue
 from predilect.modeling.generation import generate_text
 from predilect.modeling.soft_token_lm import SoftTokenCausalLM
 from predilect.runs import read_json, weights_fingerprint, write_json
-from predilect.runs.output import on_main_process
 from predilect.tokenization import SoftTokens, encode_answers
 from predilect.training import (
     AnswerCollator,
@@ -77,6 +76,11 @@ class MolTCConfig(TuningOptions, AnswerOptions, MethodConfig):
         "Networks of the two roles: tied, untied, or soft (one, with a low-rank change per role).",
         panel=_GRAPHS,
         default="tied",
+    )
+    features: Features = option(
+        "Of atoms and bonds: MolTC's two and two, or the nine and three of the Open Graph Benchmark.",
+        panel=_GRAPHS,
+        default="moltc",
     )
     graphs: str | None = option(
         "File of the molecules' graphs (GraphStore): made, or filled up, by all cores. None: they are made in memory.",
@@ -162,8 +166,7 @@ class MolTC(PairMethod[MolTCConfig]):
         super().__init__(config, **options)
         self._model: Any = None
         self._range: tuple[float, float] = (0.0, 0.0)
-        self._graphs: MutableMapping[str, Any] = {}
-        self._no_graph: Mapping[str, str] = {}  # why, where it is known
+        self._graphs = MoleculeGraphs(self.config.features)
         self._fingerprints: dict[str, Tensor] = {}
 
     @property
@@ -181,26 +184,14 @@ class MolTC(PairMethod[MolTCConfig]):
     def require_ready(self) -> None:
         super().require_ready()
         if self.config.graphs is not None and Path(self.config.graphs).exists():
-            GraphStore(self.config.graphs)
+            GraphStore(self.config.graphs, features=self.config.features)
         if self.config.minimol and (missing := minimol_missing()) is not None:
             raise ValueError(missing)
 
     def _require(self, data: PairData) -> None:
         if self.config.graphs is not None:
-            self._open_graphs(data, Path(self.config.graphs))
+            self._graphs.open(data.molecules(), self.config.graphs)
         super()._require(data)
-
-    def _open_graphs(self, data: PairData, path: Path) -> None:
-        """Have the file hold the molecules of all parts; what it lacks later is made in memory."""
-        parts = [part for part in (data.train, data.validation, data.test) if part is not None]
-        smiles = [text for part in parts for pair in part.pairs for text in pair]
-
-        def make() -> None:
-            GraphStore.prepare(smiles, path)
-
-        on_main_process(make)
-        store = GraphStore(path)
-        self._graphs, self._no_graph = ChainMap({}, store), store.failed  # type: ignore[arg-type]
 
     def _run(self, data: PairData) -> dict[str, Any]:
         run = super()._run(data)
@@ -226,8 +217,8 @@ class MolTC(PairMethod[MolTCConfig]):
         tuning = {"frozen": "frozen", "lora": "adapter", "full": "full"}[config.tuning]
         width = lm.get_input_embeddings().weight.shape[1]
         encoder = {
-            "atom_sizes": ATOM_SIZES,
-            "bond_sizes": BOND_SIZES,
+            "atom_sizes": SIZES[config.features][0],
+            "bond_sizes": SIZES[config.features][1],
             "layers": config.graph_layers,
             "hidden": config.graph_width,
             "dropout": config.dropout,
@@ -337,16 +328,10 @@ class MolTC(PairMethod[MolTCConfig]):
         Raises:
             ValueError: something that is no molecule; names row and SMILES.
         """
-        for row, pair in enumerate(pairs):
-            for smiles in pair:
-                if smiles in self._no_graph:
-                    raise ValueError(f"row {row}: {self._no_graph[smiles]}")
-                if smiles not in self._graphs:
-                    try:
-                        self._graphs[smiles] = molecule_graph(smiles)
-                    except ValueError as error:
-                        raise ValueError(f"row {row}: {error}") from None
-                if self.config.minimol and smiles not in self._fingerprints:
+        self._graphs.read(pairs)
+        if self.config.minimol:
+            for smiles in dict.fromkeys(smiles for pair in pairs for smiles in pair):
+                if smiles not in self._fingerprints:
                     self._fingerprints[smiles] = torch.from_numpy(minimol().read(smiles).fingerprint)
 
     # --- predictions ------------------------------------------------------------------------------------------
@@ -406,7 +391,7 @@ class MolTC(PairMethod[MolTCConfig]):
 
         Rows sum to 1 together with what is read of the mean of the atoms.
         """
-        graphs = side_by_side([molecule_graph(smiles)])
+        graphs = side_by_side([molecule_graph(smiles, self.config.features)])
         module = self.model.projectors[MOLECULE]
         device = next(module.parameters()).device
         weights = module.attention({key: value.to(device) for key, value in graphs.items()}, role)

@@ -126,6 +126,11 @@ class PairData:
             lines += [f"left out: {len(self.left_out):,} rows", *shown]
         return "\n".join(lines)
 
+    def molecules(self) -> list[str]:
+        """The SMILES of all parts, each once."""
+        parts = [part for part in (self.train, self.validation, self.test) if part is not None]
+        return list(dict.fromkeys(smiles for part in parts for pair in part.pairs for smiles in pair))
+
     def part(self, name: str) -> PairRows:
         """The rows of "train", "validation" or "test".
 

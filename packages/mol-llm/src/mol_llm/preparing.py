@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from rdkit import rdBase
 
-from mol_llm.features import MoleculeArrays, molecule_arrays
+from mol_llm.features import Features, MoleculeArrays, molecule_arrays
 from mol_llm.molecules import canonical_smiles
 
 _AT_ONCE = 256  # SMILES that a worker is given
@@ -41,14 +41,14 @@ class Prepared:
 Work = Callable[[Sequence[str], bool], Prepared]
 
 
-def prepare_here(smiles: Sequence[str], canonical: bool) -> Prepared:
+def prepare_here(smiles: Sequence[str], canonical: bool, features: Features = "moltc") -> Prepared:
     """The graphs of SMILES, computed in this process."""
     found = Prepared()
     for given in smiles:
         try:
             with rdBase.BlockLogs():  # the reason is kept
                 text = canonical_smiles(given) if canonical else given
-                found.graphs[text] = molecule_arrays(text)
+                found.graphs[text] = molecule_arrays(text, features)
             found.text[given] = text
         except ValueError as error:
             found.failed[given] = str(error)
