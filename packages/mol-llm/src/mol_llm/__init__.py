@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mol_llm.molecules import SmilesReader as SmilesReader
     from mol_llm.moltc import MolTC as MolTC
     from mol_llm.moltc import MolTCConfig as MolTCConfig
+    from mol_llm.pair_gnn import PairGNN as PairGNN
+    from mol_llm.pair_gnn import PairGNNConfig as PairGNNConfig
     from mol_llm.pair_method import PairMethod as PairMethod
     from mol_llm.pair_splits import leak_report as leak_report
     from mol_llm.pair_splits import split_pairs as split_pairs
@@ -50,6 +52,7 @@ _HOMES = {
     "molecule_tokens": ("MoleculeTokens", "pair_inputs"),
     "molecules": ("BadMolecule", "MoleculePair", "SmilesReader"),
     "moltc": ("MolTC", "MolTCConfig"),
+    "pair_gnn": ("PairGNN", "PairGNNConfig"),
     "pair_method": ("PairMethod",),
     "pair_splits": ("leak_report", "split_pairs"),
     "pairs": ("INTERACTION", "SOLVATION", "PairData", "PairRows", "PairTask"),
@@ -72,6 +75,8 @@ __all__ = [
     "PairData",
     "PairFingerprints",
     "PairFingerprintsConfig",
+    "PairGNN",
+    "PairGNNConfig",
     "PairMean",
     "PairMethod",
     "PairMinimol",

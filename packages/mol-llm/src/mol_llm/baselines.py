@@ -17,10 +17,10 @@ from threadpoolctl import threadpool_limits
 
 from mol_llm.minimol import minimol, minimol_missing
 from mol_llm.molecules import parsed
-from mol_llm.pair_method import PairMethod
+from mol_llm.pair_method import NumbersOnly
 from mol_llm.pairs import PairData, PairRows, PairTask
 from predilect.configuration import at_least, new_defaults, option
-from predilect.method import ConfigT, MethodConfig
+from predilect.method import MethodConfig
 from predilect.runs import read_json, write_json
 from predilect.training.options import TRAINING
 
@@ -31,18 +31,7 @@ _CHECKED_ROWS = 64
 _ROWS_FOR_THREADS = 1000
 
 
-class _NumbersOnly(PairMethod[ConfigT]):
-    """Answers values and classes, and writes no text."""
-
-    def _require(self, data: PairData) -> None:
-        if data.task.kind == "text":
-            raise ValueError(
-                f"{self.name} answers values and classes: {data.task.name!r} asks for a text (moltc writes)"
-            )
-        super()._require(data)
-
-
-class PairMean(_NumbersOnly[MethodConfig]):
+class PairMean(NumbersOnly[MethodConfig]):
     """The same for every pair: the mean of the training values, or the share of each class among training rows.
 
     What a method must beat to have read the molecules at all: its R2 is at most 0, its area under the ROC curve 1/2.
@@ -124,7 +113,7 @@ class PairFingerprintsConfig(MethodConfig):
         return dataclasses.replace(self, trees=2)
 
 
-class PairFingerprints(_NumbersOnly[PairFingerprintsConfig]):
+class PairFingerprints(NumbersOnly[PairFingerprintsConfig]):
     """Gradient-boosted trees on the fingerprints of both molecules, Morgan's or minimol's: what to try first.
 
     Features are the fingerprints f and g side by side or, `symmetric`, f + g and |f - g|, which say the same except
@@ -165,18 +154,13 @@ class PairFingerprints(_NumbersOnly[PairFingerprintsConfig]):
 
     def _require(self, data: PairData) -> None:
         super()._require(data)
-        if data.validation is not None and len(data.validation):
-            self._require_validation(data.task, data.train, data.validation)
         if data.task.kind == "class" and len(set(data.train.targets)) < 2:
             raise ValueError(
                 f"all training pairs have the class {data.train.targets[0]}: there is nothing to tell apart"
             )
 
     def _require_validation(self, task: PairTask, train: PairRows, validation: PairRows) -> None:
-        try:
-            super()._require(PairData(task, validation))
-        except ValueError as error:
-            raise ValueError(f"validation, {error}") from None
+        super()._require_validation(task, train, validation)
         if task.kind == "class" and (unknown := set(validation.targets) - set(train.targets)):
             raise ValueError(f"validation has the class {min(unknown)}, of which there is no training pair")
 

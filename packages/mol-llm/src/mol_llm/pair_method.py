@@ -15,7 +15,7 @@ from mol_llm.command import PairOptions
 from mol_llm.evaluation import PairEvaluation, evaluate_pairs
 from mol_llm.molecules import checked_target
 from mol_llm.pair_splits import take
-from mol_llm.pairs import PairData, PairTask
+from mol_llm.pairs import PairData, PairRows, PairTask
 from predilect.method import ConfigT, Method
 from predilect.runs import read_json, write_json
 
@@ -125,3 +125,23 @@ class PairMethod(Method[ConfigT]):
             raise FileNotFoundError(f"{folder} has no {_TASK}: it is incomplete, save the method again")
         self._task = PairTask(**task)
         super()._load_parts(folder)
+
+
+class NumbersOnly(PairMethod[ConfigT]):
+    """A method that answers values and classes and writes no text, and that may choose by validation rows."""
+
+    def _require(self, data: PairData) -> None:
+        if data.task.kind == "text":
+            raise ValueError(
+                f"{self.name} answers values and classes: {data.task.name!r} asks for a text (moltc writes)"
+            )
+        super()._require(data)
+        if data.validation is not None and len(data.validation):
+            self._require_validation(data.task, data.train, data.validation)
+
+    def _require_validation(self, task: PairTask, train: PairRows, validation: PairRows) -> None:
+        """Raise ValueError for rows that cannot be chosen by."""
+        try:
+            PairMethod._require(self, PairData(task, validation))
+        except ValueError as error:
+            raise ValueError(f"validation, {error}") from None
