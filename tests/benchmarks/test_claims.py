@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import runpy
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -224,7 +224,7 @@ found = share((folder / f"{{i}}.json", lambda i=i: make(i)) for i in range(3))
 assert [r["run"] for r in found] == [0, 1, 2]
 assert all(r["environment"]["versions"]["torch"] for r in found)
 """
-    first, second = (subprocess.Popen([sys.executable, "-c", script, kind]) for kind in ("dies", "lives"))
+    first, second = (forked.Process(["-c", script, kind]) for kind in ("dies", "lives"))
     deadline = time.monotonic() + 120
     while not (tmp_path / "2.json").exists() and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -1,20 +1,14 @@
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.mark.slow
-def test_quick_run_writes_every_case(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.speed.preference", "--quick", "--output", str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)  # it stops where both sides' losses differ
-    result = json.loads((tmp_path / "preference.json").read_text())
+def test_quick_run_writes_every_case(quick_speed: Callable[[str], dict[str, Any]]) -> None:
+    result = quick_speed("preference")  # it stops where both sides' losses differ
     assert set(result) == {"name", "command", "date", "hardware", "versions", "data", "rows"}
     cases = [row["case"] for row in result["rows"]]
     assert [case.split(",")[0] for case in cases[:5]] == ["K = 1", "K = 1", "K = 3", "K = 7", "K = 15"]

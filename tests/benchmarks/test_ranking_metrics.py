@@ -1,20 +1,17 @@
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_quick_run_writes_one_result_beside_the_committed_ones(tmp_path: Path) -> None:
+def test_quick_run_writes_one_result_beside_the_committed_ones(quick_speed: Callable[[str], dict[str, Any]]) -> None:
     committed = ROOT / "benchmarks" / "results" / "speed" / "ranking_metrics.json"
     before = committed.read_text()
-    command = [sys.executable, "-m", "benchmarks.speed.ranking_metrics", "--quick", "--output", str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    result = quick_speed("ranking_metrics")
     assert committed.read_text() == before
-    result = json.loads((tmp_path / "ranking_metrics.json").read_text())
     assert set(result) == {"name", "command", "date", "hardware", "versions", "data", "rows"}
     assert result["command"] == "python -m benchmarks.speed.ranking_metrics --quick"
     assert len(result["rows"]) == 3

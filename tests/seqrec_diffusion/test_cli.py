@@ -18,6 +18,7 @@ from predilect.cli import app
 from predilect.cli.progress import TrainingProgress
 from predilect.data import load
 from predilect.evaluation import Evaluation, evaluate
+from predilect.evaluation.further import with_further_metrics
 from predilect.recommender import Recommender
 from predilect.recommenders import Popularity
 from seqrec_diffusion import DreamRec, PreferDiff
@@ -90,7 +91,9 @@ def test_train_tells_every_epoch_and_keeps_the_recommender(trained: tuple[Path, 
         "README.md", "catalogue.parquet", "evaluation", "method.json", "model", "run.json",
     ]  # fmt: skip
     splits = load(str(log_file)).split("temporal", max_history=10)
-    own = evaluate(Recommender.from_pretrained(folder), splits, "test", bootstrap=20)
+    own = with_further_metrics(
+        evaluate(Recommender.from_pretrained(folder), splits, "test", bootstrap=20), splits, print
+    )
     assert results(folder / "evaluation") == own.results
     kept = json.loads((folder / "method.json").read_text())["config"]
     assert (kept["sampler"], kept["steps"], kept["guidance"]) == ("ddim", 5, 0.0)
@@ -127,7 +130,7 @@ def test_a_sweep_measures_what_evaluate_measures_on_the_validation_rows(
         recommender = DreamRec.from_pretrained(trained[0]).set_sampling(
             sampler="ddpm", steps=steps, guidance=guidance, sampling_seed=7, draws=2
         )
-        own = evaluate(recommender, splits, "validation", bootstrap=20)
+        own = with_further_metrics(evaluate(recommender, splits, "validation", bootstrap=20), splits, print)
         assert point["results"] == own.results
         kept = Evaluation.load(tmp_path / f"steps-{steps}-guidance-{guidance:g}")
         assert kept.rows["rank"] == own.rows["rank"]
@@ -316,5 +319,7 @@ def test_two_processes_train_one_recommender(options: list[str], log_file: Path,
     assert done.stdout.count("epoch 1:") == 1
     assert not (tmp_path / "two" / "fit").exists()
     splits = load(str(log_file)).split("temporal", max_history=10)
-    own = evaluate(Recommender.from_pretrained(tmp_path / "two"), splits, "test", bootstrap=20)
+    own = with_further_metrics(
+        evaluate(Recommender.from_pretrained(tmp_path / "two"), splits, "test", bootstrap=20), splits, print
+    )
     assert results(tmp_path / "two" / "evaluation") == own.results

@@ -3,11 +3,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from predilect.cli import app
+from predilect.evaluation import further
 from predilect.method import available_methods
 from predilect.recommender import Recommender
 
@@ -52,6 +55,31 @@ def test_a_method_of_the_core_is_trained_measured_and_kept(
     assert again.exit_code == 0, again.output
     assert json.loads((tmp_path / "again" / "evaluation.json").read_text()) == kept
     assert Recommender.from_pretrained(tmp_path / "run").name == name
+
+
+def test_metrics_of_other_packages_are_printed_and_saved(
+    run: Run, data: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(splits: Any) -> Any:
+        raise ValueError(f"{splits.num_items} items are too few")
+
+    def longest_list(splits: Any) -> Any:
+        return lambda rows: [further.FurtherMetric("longest list", float(max(map(len, rows["top"]))), "")]
+
+    entries = {name: SimpleNamespace(load=lambda made=made: made) for name, made in
+               (("broken", fails), ("longest", longest_list))}  # fmt: skip
+    monkeypatch.setattr(further, "registered", lambda group: entries)
+    result = run("train", "popularity", *data, "--output-dir", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert "the metrics broken are left out: 12 items are too few" in result.output
+    told = [line for line in result.output.splitlines() if "longest list" in line]
+    kept = json.loads((tmp_path / "run" / "evaluation" / "evaluation.json").read_text())["results"]
+    assert kept["longest list"] == 10
+    assert "10.0000" in told[0]
+    few = ["--protocol", "candidates", "--num-candidates", 3, "--output-dir", tmp_path / "few"]
+    result = run("train", "popularity", *data, *few)
+    assert result.exit_code == 0, result.output
+    assert "longest list" not in json.loads((tmp_path / "few/evaluation/evaluation.json").read_text())["results"]
 
 
 def test_every_registered_method_is_a_command_with_options(run: Run) -> None:

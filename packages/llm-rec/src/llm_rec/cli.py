@@ -92,7 +92,7 @@ def _evaluate(
     from predilect.cli.results import results_table
     from predilect.cli.train import measure
 
-    evaluations = dict(measure(model, splits, part, config))
+    evaluations = dict(measure(model, splits, part, config, console.print))
     if config.generate and isinstance(model, PromptedRecommender):
         from llm_rec.generate_protocol import evaluate_generation
 

@@ -84,6 +84,7 @@ def evaluate(config: EvaluateConfig) -> None:
     from rich.console import Console
 
     from predilect.cli.evaluate import require_same_catalogue
+    from predilect.cli.train import measure
     from predilect.leaderboard.preparation import prepare
 
     console = Console()
@@ -97,7 +98,8 @@ def evaluate(config: EvaluateConfig) -> None:
     for sampling in samplings:
         with console.status(f"{recommender.name} ranks the {part} rows {_described(sampling)}"):
             recommender.set_sampling(**sampling)
-            points.append((_sampling(recommender), _measure(recommender, splits, part, config)))
+            evaluation = measure(recommender, splits, part, config, console.print)[""]
+        points.append((_sampling(recommender), evaluation))
     _print(console, points)
     if config.output_dir is not None:
         _keep(points, config.output_dir)
@@ -176,21 +178,6 @@ def _sampling(recommender: Any) -> dict[str, Any]:
     if config.objective == "softmax":
         return {}
     return {**asdict(config.sampling), "steps": config.steps or config.timesteps}
-
-
-def _measure(recommender: Any, splits: SequenceSplits, part: str, config: EvaluateConfig) -> Evaluation:
-    from predilect.evaluation import evaluate
-
-    return evaluate(
-        recommender,
-        splits,
-        part,
-        protocol=config.protocol,
-        mask_seen=config.mask_seen,
-        bootstrap=config.bootstrap,
-        seed=config.seed,
-        max_rows=config.test_rows,
-    )
 
 
 def _save(sampling: Mapping[str, Any], evaluation: Evaluation, folder: Path) -> None:

@@ -37,7 +37,7 @@ def evaluate(
     from rich.console import Console
 
     from predilect.evaluation import evaluate as evaluate_recommender
-    from predilect.evaluation.further import further_measures, measured
+    from predilect.evaluation.further import with_further_metrics
     from predilect.leaderboard.preparation import prepare
     from predilect.recommender import Recommender
 
@@ -56,19 +56,16 @@ def evaluate(
             bootstrap=config.bootstrap,
             seed=config.seed,
         )
+    evaluation = with_further_metrics(evaluation, splits, console.print)
     if config.output_dir is not None:
         evaluation.save(config.output_dir)
-    further = {}
-    if config.protocol == "full":  # metrics of lists from all items, as in a leaderboard
-        found = measured(further_measures(splits, console.print), evaluation.rows, console.print)
-        further = {metric.name: metric.value for metric in found}
-    metrics = {"recommender": recommender.name, **evaluation.metrics, **further}
+    metrics = {"recommender": recommender.name, **evaluation.metrics}
     if as_json:
         typer.echo(json.dumps(metrics, indent=2))
     else:
         names = ("protocol", "part", "seen", "candidates", "rows", "users", "repeat_targets")
         caption = ", ".join(f"{name} {metrics[name]}" for name in names)
-        console.print(results_table(recommender.name, {**evaluation.results, **further}, caption))
+        console.print(results_table(recommender.name, evaluation.results, caption))
 
 
 def require_same_catalogue(fitted: Catalogue, data: Catalogue) -> None:

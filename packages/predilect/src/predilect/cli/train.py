@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -182,7 +182,7 @@ def train(kind: type[Method], config: Any) -> None:
         if not state.is_main_process:
             return
         shutil.rmtree(folder / "fit", ignore_errors=True)
-        for name, evaluation in measure(method, data, "test", config).items():
+        for name, evaluation in measure(method, data, "test", config, console.print).items():
             evaluation.save(folder / "evaluation" / name)
             console.print(results_table(name or method.name, evaluation.results))
     console.print(f"model and results: {folder}")
@@ -195,9 +195,13 @@ def read_data(kind: type[Method], config: Any) -> Any:
     return prepare(config) if kind.data_options is None else config.read()
 
 
-def measure(method: Any, data: Any, part: str, config: Any) -> Mapping[str, Any]:
-    """Name -> result; of a recommender one, whose name is empty."""
+def measure(method: Any, data: Any, part: str, config: Any, note: Callable[[str], None]) -> Mapping[str, Any]:
+    """Name -> result; of a recommender one, whose name is empty, with the metrics that other packages add.
+
+    `note` is told in one line about metrics that are left out.
+    """
     from predilect.evaluation import evaluate
+    from predilect.evaluation.further import with_further_metrics
     from predilect.recommender import Recommender
 
     if not isinstance(method, Recommender):
@@ -214,7 +218,7 @@ def measure(method: Any, data: Any, part: str, config: Any) -> Mapping[str, Any]
         seed=config.seed,
         max_rows=config.test_rows,
     )
-    return {"": evaluation}
+    return {"": with_further_metrics(evaluation, data, note)}
 
 
 def _run(config: Any, method: Method) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""Metrics of lists that other packages add to the leaderboard, found by their entry points."""
+"""Metrics of lists that other packages add to every evaluation of a command, found by their entry points."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from predilect.registry import METRICS, registered
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from predilect.data.splits import SequenceSplits
+    from predilect.evaluation.evaluation import Evaluation
 
 
 class FurtherMetric(NamedTuple):
@@ -76,6 +78,22 @@ def measured(measures: dict[str, Measure], rows: Dataset, note: Callable[[str], 
         except Exception as error:
             note(f"the metrics {name} are left out: {_told(error)}")
     return found
+
+
+def with_further_metrics(evaluation: Evaluation, splits: SequenceSplits, note: Callable[[str], None]) -> Evaluation:
+    """An evaluation with the metrics that other packages add, behind its own results.
+
+    Lists of candidates are those of whoever drew the candidates: such an evaluation stays as it is.
+
+    Args:
+        evaluation: of any recommender.
+        splits: the data it was made on.
+        note: see `further_measures`.
+    """
+    if evaluation.setting["protocol"] != "full":
+        return evaluation
+    found = measured(further_measures(splits, note), evaluation.rows, note)
+    return replace(evaluation, results={**evaluation.results, **{metric.name: metric.value for metric in found}})
 
 
 def _told(error: Exception) -> str:
