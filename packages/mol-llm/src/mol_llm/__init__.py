@@ -30,15 +30,27 @@ if TYPE_CHECKING:
     from mol_llm.pair_method import PairMethod as PairMethod
     from mol_llm.pair_splits import leak_report as leak_report
     from mol_llm.pair_splits import split_pairs as split_pairs
+    from mol_llm.pairs import ABSORPTION as ABSORPTION
+    from mol_llm.pairs import EMISSION as EMISSION
     from mol_llm.pairs import INTERACTION as INTERACTION
+    from mol_llm.pairs import LIFETIME as LIFETIME
     from mol_llm.pairs import SOLVATION as SOLVATION
     from mol_llm.pairs import PairData as PairData
     from mol_llm.pairs import PairRows as PairRows
     from mol_llm.pairs import PairTask as PairTask
+    from mol_llm.published import read_abraham as read_abraham
+    from mol_llm.published import read_chromophore as read_chromophore
+    from mol_llm.published import read_combisolv_qm as read_combisolv_qm
+    from mol_llm.published import read_compsol as read_compsol
+    from mol_llm.published import read_deepddi as read_deepddi
+    from mol_llm.published import read_drugbank as read_drugbank
+    from mol_llm.published import read_twosides as read_twosides
+    from mol_llm.published import read_zhangddi as read_zhangddi
     from mol_llm.qformer import QFormer as QFormer
     from mol_llm.readers import read_chchminer as read_chchminer
     from mol_llm.readers import read_combisolv as read_combisolv
     from mol_llm.readers import read_freesolv as read_freesolv
+    from mol_llm.readers import read_miracle as read_miracle
     from mol_llm.readers import read_pairs_csv as read_pairs_csv
 
 __version__ = "0.1.0"
@@ -55,13 +67,26 @@ _HOMES = {
     "pair_gnn": ("PairGNN", "PairGNNConfig"),
     "pair_method": ("PairMethod",),
     "pair_splits": ("leak_report", "split_pairs"),
-    "pairs": ("INTERACTION", "SOLVATION", "PairData", "PairRows", "PairTask"),
+    "pairs": ("ABSORPTION", "EMISSION", "INTERACTION", "LIFETIME", "SOLVATION", "PairData", "PairRows", "PairTask"),
+    "published": (
+        "read_abraham",
+        "read_chromophore",
+        "read_combisolv_qm",
+        "read_compsol",
+        "read_deepddi",
+        "read_drugbank",
+        "read_twosides",
+        "read_zhangddi",
+    ),
     "qformer": ("QFormer",),
-    "readers": ("read_chchminer", "read_combisolv", "read_freesolv", "read_pairs_csv"),
+    "readers": ("read_chchminer", "read_combisolv", "read_freesolv", "read_miracle", "read_pairs_csv"),
 }
 
 __all__ = [
+    "ABSORPTION",
+    "EMISSION",
     "INTERACTION",
+    "LIFETIME",
     "SOLVATION",
     "BadMolecule",
     "GINEncoder",
@@ -89,10 +114,19 @@ __all__ = [
     "leak_report",
     "molecule_graph",
     "pair_inputs",
+    "read_abraham",
     "read_chchminer",
+    "read_chromophore",
     "read_combisolv",
+    "read_combisolv_qm",
+    "read_compsol",
+    "read_deepddi",
+    "read_drugbank",
     "read_freesolv",
+    "read_miracle",
     "read_pairs_csv",
+    "read_twosides",
+    "read_zhangddi",
     "side_by_side",
     "split_pairs",
 ]

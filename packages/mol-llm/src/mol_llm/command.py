@@ -9,8 +9,38 @@ from typing import TYPE_CHECKING, Literal
 from predilect.configuration import at_least, option
 
 if TYPE_CHECKING:
-    from mol_llm.pairs import PairData
+    from mol_llm.molecules import ReadPairs
+    from mol_llm.pairs import PairData, PairTask
 
+Task = Literal["solvation", "interaction", "interaction-type", "absorption", "emission", "lifetime"]
+Layout = Literal[
+    "csv",
+    "chchminer",
+    "zhangddi",
+    "deepddi",
+    "drugbank",
+    "twosides",
+    "freesolv",
+    "combisolv",
+    "combisolv-qm",
+    "compsol",
+    "abraham",
+    "chromophore",
+]
+_FOLDERS = ("chchminer", "zhangddi", "deepddi", "drugbank")
+_OF_ANY_CSV = (
+    "solvation",
+    "interaction",
+    "absorption",
+    "emission",
+    "lifetime",
+)  # sentences of types are in Drugbank's folder only
+_TASKS_OF: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("chchminer", "zhangddi", "deepddi", "twosides"), ("interaction",)),
+    **dict.fromkeys(("freesolv", "combisolv", "combisolv-qm", "compsol", "abraham"), ("solvation",)),
+    "drugbank": ("interaction-type",),
+    "chromophore": ("absorption", "emission", "lifetime"),
+}
 DATA, PARTS = "Data", "Parts"
 
 
@@ -18,12 +48,20 @@ DATA, PARTS = "Data", "Parts"
 class PairOptions:
     """Rows of two molecules and an answer."""
 
-    data: Path | None = option("File of pairs, or the folder of ChChMiner's files; .gz too.", panel=DATA, default=None)
-    task: Literal["solvation", "interaction"] = option(
-        "What is asked: the free energy of solvation, or whether two drugs interact.", panel=DATA, default="solvation"
+    data: Path | None = option(
+        "File of pairs, or the folder of ChChMiner's, ZhangDDI's, DeepDDI's or Drugbank's files; .gz too.",
+        panel=DATA,
+        default=None,
     )
-    layout: Literal["csv", "chchminer", "freesolv", "combisolv"] = option(
-        "A CSV with the columns below, or a published layout.", panel=DATA, default="csv"
+    task: Task = option(
+        "What is asked: the free energy of solvation; whether two drugs interact, or (layout drugbank) how; of a "
+        "chromophore in a solvent the wavelength that is absorbed or emitted most, or the logarithm of the lifetime.",
+        panel=DATA,
+        default="solvation",
+    )
+    layout: Layout = option("A CSV with the columns below, or a published layout.", panel=DATA, default="csv")
+    side_effect: str | None = option(
+        "Layout twosides: the side effect that is asked about, as the file names it.", panel=DATA, default=None
     )
     first: str = option("Column of the first molecule's SMILES (the solute).", panel=DATA, default="first")
     second: str = option("Column of the second molecule's SMILES (the solvent).", panel=DATA, default="second")
@@ -48,9 +86,11 @@ class PairOptions:
 
     def __post_init__(self) -> None:
         at_least(self, bootstrap=10, seed=0)
-        task = {"chchminer": "interaction", "freesolv": "solvation", "combisolv": "solvation"}.get(self.layout)
-        if task not in (None, self.task):
-            raise ValueError(f"the layout {self.layout} is of the task {task} (got --task {self.task})")
+        tasks = _TASKS_OF.get(self.layout, _OF_ANY_CSV)
+        if self.task not in tasks:
+            raise ValueError(f"the layout {self.layout} is of the task {' or '.join(tasks)} (got --task {self.task})")
+        if self.side_effect is not None and self.layout != "twosides":
+            raise ValueError(f"side_effect is of the layout twosides (got --layout {self.layout}): leave it out")
 
     def read(self) -> PairData:
         """The rows, checked and divided.
@@ -59,23 +99,36 @@ class PairOptions:
             FileNotFoundError: there is no such file.
             ValueError: no file was named, a row that cannot be used (under the policy raise), a part without rows.
         """
-        from mol_llm import readers
-        from mol_llm.molecules import SmilesReader
         from mol_llm.pair_splits import split_pairs
-        from mol_llm.pairs import TASKS, PairData
+        from mol_llm.pairs import PairData
 
         if self.data is None:
             raise ValueError("which pairs? Give --data FILE (a CSV with the columns first, second, target)")
         if not self.data.exists():
             raise FileNotFoundError(f"there is no file {self.data}")
-        if self.data.is_dir() and self.layout != "chchminer":
+        if self.data.is_dir() and self.layout not in _FOLDERS:
             raise ValueError(f"the layout {self.layout} is one file, and {self.data} is a folder: name the file in it")
-        reader, task = SmilesReader(self.policy, self.canonical), TASKS[self.task]
-        if self.layout == "csv":
-            columns = {"first": self.first, "second": self.second, "target": self.target}
-            found = readers.read_pairs_csv(self.data, task, reader=reader, **columns)
-        else:
-            found = getattr(readers, f"read_{self.layout}")(self.data, reader=reader)
+        task, found = self._rows(self.data)
         parts = split_pairs(found.rows, self.split, fractions=self.ratios, seed=self.seed)
         left_out = tuple(str(remark) for remark in found.remarks if not remark.kept)
         return PairData(task, parts.train, parts.validation, parts.test, left_out)
+
+    def _rows(self, data: Path) -> tuple[PairTask, ReadPairs]:
+        """The task and its rows, checked."""
+        from mol_llm import published, readers
+        from mol_llm.molecules import SmilesReader
+        from mol_llm.pairs import TASKS
+
+        reader = SmilesReader(self.policy, self.canonical)
+        if self.layout == "drugbank":
+            return published.read_drugbank(data, reader=reader)
+        if self.layout == "twosides":
+            return published.read_twosides(data, self.side_effect, reader=reader)
+        task = TASKS[self.task]
+        if self.layout == "csv":
+            columns = {"first": self.first, "second": self.second, "target": self.target}
+            return task, readers.read_pairs_csv(data, task, reader=reader, **columns)
+        if self.layout == "chromophore":
+            return task, published.read_chromophore(data, self.task, reader=reader)
+        home = readers if self.layout in ("chchminer", "freesolv", "combisolv") else published
+        return task, getattr(home, f"read_{self.layout.replace('-', '_')}")(data, reader=reader)

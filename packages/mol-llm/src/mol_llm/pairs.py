@@ -72,7 +72,12 @@ INTERACTION = PairTask(
     "class",
     ("No, they do not interact.", "Yes, they interact."),
 )
-TASKS = {task.name: task for task in (SOLVATION, INTERACTION)}
+ABSORPTION = PairTask(
+    "absorption", "At which wavelength does it absorb most, in nm?", "value", step=1.0, interval=10.0
+)
+EMISSION = PairTask("emission", "At which wavelength does it emit most, in nm?", "value", step=1.0, interval=10.0)
+LIFETIME = PairTask("lifetime", "What is the natural logarithm of its lifetime in ns?", "value")
+TASKS = {task.name: task for task in (SOLVATION, INTERACTION, ABSORPTION, EMISSION, LIFETIME)}
 
 
 @dataclass
