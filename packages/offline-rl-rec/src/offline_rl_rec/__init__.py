@@ -9,6 +9,7 @@ from predilect.lazy import attach
 
 if TYPE_CHECKING:
     from offline_rl_rec.configuration import AgentConfig as AgentConfig
+    from offline_rl_rec.leaderboard import ReturnsOfLists as ReturnsOfLists
     from offline_rl_rec.logged_policies import logged_episodes as logged_episodes
     from offline_rl_rec.metrics import with_returns as with_returns
     from offline_rl_rec.modeling import AgentModel as AgentModel
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "configuration": ("AgentConfig",),
+    "leaderboard": ("ReturnsOfLists",),
     "logged_policies": ("logged_episodes",),
     "metrics": ("with_returns",),
     "modeling": ("AgentModel",),
@@ -58,6 +60,7 @@ __all__ = [
     "LoggedEpisodes",
     "LogitChoice",
     "RemainingItems",
+    "ReturnsOfLists",
     "RewardRule",
     "Sessions",
     "TransitionChoice",
