@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
+from typer.testing import CliRunner, Result
 
 SMALL: dict[str, Any] = {
     "graph_layers": 2,
@@ -31,6 +32,14 @@ def one_thread() -> Iterator[None]:
 
     with threadpool_limits(1):
         yield
+
+
+@pytest.fixture
+def run_command() -> Callable[..., Result]:
+    def start(app: Any, *arguments: object) -> Result:
+        return CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "200"})
+
+    return start
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING
 from predilect.lazy import attach
 
 if TYPE_CHECKING:
+    from mol_llm.alignment import MoleculeAlignment as MoleculeAlignment
+    from mol_llm.alignment import MoleculeAlignmentConfig as MoleculeAlignmentConfig
+    from mol_llm.alignment_model import AlignmentModel as AlignmentModel
     from mol_llm.baselines import PairFingerprints as PairFingerprints
     from mol_llm.baselines import PairFingerprintsConfig as PairFingerprintsConfig
     from mol_llm.baselines import PairMean as PairMean
     from mol_llm.baselines import PairMinimol as PairMinimol
     from mol_llm.baselines import PairMinimolConfig as PairMinimolConfig
+    from mol_llm.descriptions import DESCRIPTION as DESCRIPTION
+    from mol_llm.descriptions import DescriptionData as DescriptionData
+    from mol_llm.descriptions import DescriptionRows as DescriptionRows
+    from mol_llm.descriptions import read_chebi20 as read_chebi20
+    from mol_llm.descriptions import split_descriptions as split_descriptions
     from mol_llm.encoder import GINEncoder as GINEncoder
     from mol_llm.encoder import side_by_side as side_by_side
     from mol_llm.graph_store import GraphStore as GraphStore
@@ -52,11 +60,22 @@ if TYPE_CHECKING:
     from mol_llm.readers import read_freesolv as read_freesolv
     from mol_llm.readers import read_miracle as read_miracle
     from mol_llm.readers import read_pairs_csv as read_pairs_csv
+    from mol_llm.retrieval import RetrievalEvaluation as RetrievalEvaluation
+    from mol_llm.retrieval import evaluate_retrieval as evaluate_retrieval
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "alignment": ("MoleculeAlignment", "MoleculeAlignmentConfig"),
+    "alignment_model": ("AlignmentModel",),
     "baselines": ("PairFingerprints", "PairFingerprintsConfig", "PairMean", "PairMinimol", "PairMinimolConfig"),
+    "descriptions": (
+        "DESCRIPTION",
+        "DescriptionData",
+        "DescriptionRows",
+        "read_chebi20",
+        "split_descriptions",
+    ),
     "encoder": ("GINEncoder", "side_by_side"),
     "graph_store": ("GraphStore",),
     "graphs": ("molecule_graph",),
@@ -80,21 +99,28 @@ _HOMES = {
     ),
     "qformer": ("QFormer",),
     "readers": ("read_chchminer", "read_combisolv", "read_freesolv", "read_miracle", "read_pairs_csv"),
+    "retrieval": ("RetrievalEvaluation", "evaluate_retrieval"),
 }
 
 __all__ = [
     "ABSORPTION",
+    "DESCRIPTION",
     "EMISSION",
     "INTERACTION",
     "LIFETIME",
     "SOLVATION",
+    "AlignmentModel",
     "BadMolecule",
+    "DescriptionData",
+    "DescriptionRows",
     "GINEncoder",
     "GraphStore",
     "Minimol",
     "MinimolVectors",
     "MolTC",
     "MolTCConfig",
+    "MoleculeAlignment",
+    "MoleculeAlignmentConfig",
     "MoleculePair",
     "MoleculeTokens",
     "PairData",
@@ -109,13 +135,16 @@ __all__ = [
     "PairRows",
     "PairTask",
     "QFormer",
+    "RetrievalEvaluation",
     "SmilesReader",
     "__version__",
+    "evaluate_retrieval",
     "leak_report",
     "molecule_graph",
     "pair_inputs",
     "read_abraham",
     "read_chchminer",
+    "read_chebi20",
     "read_chromophore",
     "read_combisolv",
     "read_combisolv_qm",
@@ -128,6 +157,7 @@ __all__ = [
     "read_twosides",
     "read_zhangddi",
     "side_by_side",
+    "split_descriptions",
     "split_pairs",
 ]
 

@@ -1,4 +1,4 @@
-"""Pairs for `predilect train`: which file, which task, how the rows are divided."""
+"""Rows for `predilect train`: which file, which task, how the rows are divided."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from predilect.configuration import at_least, option
 
 if TYPE_CHECKING:
+    from mol_llm.descriptions import DescriptionData
     from mol_llm.molecules import ReadPairs
     from mol_llm.pairs import PairData, PairTask
 
@@ -132,3 +133,46 @@ class PairOptions:
             return task, published.read_chromophore(data, self.task, reader=reader)
         home = readers if self.layout in ("chchminer", "freesolv", "combisolv") else published
         return task, getattr(home, f"read_{self.layout.replace('-', '_')}")(data, reader=reader)
+
+
+@dataclass(kw_only=True)
+class DescriptionOptions:
+    """Rows of a molecule and a text about it."""
+
+    data: Path | None = option("File of descriptions in ChEBI-20's layout; .gz too.", panel=DATA, default=None)
+    policy: Literal["raise", "skip", "largest-fragment"] = option(
+        "On SMILES that cannot be used: raise; skip (leave out, and say so); or skip, and of salts take the largest "
+        "part.",
+        panel=DATA,
+        default="raise",
+    )
+    canonical: bool = option("Write every SMILES as RDKit does.", panel=DATA, default=True)
+    split: Literal["molecule", "scaffold"] = option(
+        "What the parts do not share: molecules, or Murcko scaffolds.", panel=PARTS, default="molecule"
+    )
+    ratios: tuple[float, float, float] = option(
+        "Shares of training, validation and test.", panel=PARTS, default=(0.8, 0.1, 0.1)
+    )
+    bootstrap: int = option("Times that rows are resampled for the 95 % intervals.", panel=PARTS, default=1000)
+    seed: int = option("Seed of the parts, the method and the intervals.", default=0)
+
+    def __post_init__(self) -> None:
+        at_least(self, bootstrap=10, seed=0)
+
+    def read(self) -> DescriptionData:
+        """The rows, checked and divided.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: no file was named, a row that cannot be used (under the policy raise), a part without rows.
+        """
+        from mol_llm.descriptions import DescriptionData, read_chebi20, split_descriptions
+        from mol_llm.molecules import SmilesReader
+
+        if self.data is None:
+            raise ValueError("which descriptions? Give --data FILE (a table with the columns smiles and description)")
+        if not self.data.is_file():
+            raise FileNotFoundError(f"there is no file {self.data}")
+        found = read_chebi20(self.data, reader=SmilesReader(self.policy, self.canonical))
+        parts = split_descriptions(found.rows, self.split, fractions=self.ratios, seed=self.seed)
+        return DescriptionData(*parts, tuple(str(remark) for remark in found.remarks))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,19 +14,20 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor
 
+from mol_llm.alignment import MoleculeAlignment
+from mol_llm.alignment_model import WEIGHTS, different, read_weights
 from mol_llm.encoder import side_by_side
-from mol_llm.features import SIZES, Features
 from mol_llm.graph_store import GraphStore
 from mol_llm.graphs import MoleculeGraphs, molecule_graph
 from mol_llm.minimol import MINIMOL_WIDTH, minimol, minimol_missing
+from mol_llm.molecule_options import GRAPHS, SHAPES, MoleculeOptions
 from mol_llm.molecule_tokens import ROLES, MoleculeTokens, Sharing, pair_inputs
 from mol_llm.pair_method import PairMethod
 from mol_llm.pairs import PairData, PairTask
 from predilect.configuration import at_least, new_defaults, option
-from predilect.method import MethodConfig
+from predilect.method import METHOD_FILE, MethodConfig
 from predilect.modeling.answer_scores import score_candidates, score_catalogue
 from predilect.modeling.generation import generate_text
 from predilect.modeling.soft_token_lm import SoftTokenCausalLM
@@ -45,13 +47,15 @@ from predilect.training.language_model import base_model, with_lora
 from predilect.training.options import PROMPT, TRAINING, AnswerOptions, TuningOptions
 
 MOLECULE = "molecule"
-_GRAPHS, _PARTS = "Molecules", "moltc.json"
+_PARTS = "moltc.json"
+_OF_TEXT = re.compile(r"qformer\..*\.layer\.\d+\.(intermediate|output)\.")  # of the Q-Former, its layers for texts
+_BRANCH = re.compile(r"branches\.\d+\.(encoder|qformer)\.")
 _PAIRS_AT_ONCE = 64
 
 
 @dataclass
 @new_defaults(batch_size=16, learning_rate=5e-4, weight_decay=0.05)
-class MolTCConfig(TuningOptions, AnswerOptions, MethodConfig):
+class MolTCConfig(MoleculeOptions, TuningOptions, AnswerOptions, MethodConfig):
     """Graph encoder, Q-Former, language model, prompt and training.
 
     Defaults are for SmolLM2-135M on a laptop's CPU. The paper has Galactica-1.3B, 5 layers of 300, a Q-Former of 12
@@ -74,34 +78,16 @@ class MolTCConfig(TuningOptions, AnswerOptions, MethodConfig):
     )
     sharing: Sharing = option(
         "Networks of the two roles: tied, untied, or soft (one, with a low-rank change per role).",
-        panel=_GRAPHS,
+        panel=GRAPHS,
         default="tied",
     )
-    features: Features = option(
-        "Of atoms and bonds: MolTC's two and two, or the nine and three of the Open Graph Benchmark.",
-        panel=_GRAPHS,
-        default="moltc",
-    )
-    graphs: str | None = option(
-        "File of the molecules' graphs (GraphStore): made, or filled up, by all cores. None: they are made in memory.",
-        panel=_GRAPHS,
-        default=None,
-    )
-    graph_layers: int = option("Layers of the graph encoder.", panel=_GRAPHS, default=5)
-    graph_width: int = option("Width of an atom's vector.", panel=_GRAPHS, default=128)
-    queries: int = option("Vectors per molecule in the prompt.", panel=_GRAPHS, default=8)
-    query_layers: int = option("Layers of the Q-Former.", panel=_GRAPHS, default=4)
-    query_width: int = option("Width of the Q-Former.", panel=_GRAPHS, default=128)
-    query_heads: int = option("Attention heads of the Q-Former.", panel=_GRAPHS, default=4)
-    dropout: float = option("Dropout of graph encoder and Q-Former, in [0, 1).", panel=_GRAPHS, default=0.1)
     minimol: bool = option(
         "One more vector per molecule: the fingerprint of a pre-trained graph network (extra minimol).",
-        panel=_GRAPHS,
+        panel=GRAPHS,
         default=False,
     )
-    epochs: float = option("Passes over the training pairs.", panel=TRAINING, default=3.0)
     start: str | None = option(
-        "Folder of a saved MolTC from whose networks of molecules training starts: the stage before.",
+        "Folder of a saved MoleculeAlignment or MolTC from whose networks training starts: the stage before.",
         panel=TRAINING,
         default=None,
     )
@@ -109,24 +95,8 @@ class MolTCConfig(TuningOptions, AnswerOptions, MethodConfig):
     def __post_init__(self) -> None:
         self.check_language_model()
         self.check_training()
-        at_least(
-            self,
-            smiles_tokens=1,
-            graph_layers=1,
-            graph_width=1,
-            queries=1,
-            query_layers=1,
-            query_width=1,
-            query_heads=1,
-        )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1) (got {self.dropout})")
-        if not 0 < self.epochs < math.inf:
-            raise ValueError(f"epochs must be a positive number (got {self.epochs})")
-        if self.query_width % self.query_heads:
-            raise ValueError(
-                f"query_width must be a multiple of query_heads (got {self.query_width} and {self.query_heads})"
-            )
+        self.check_molecules()
+        at_least(self, smiles_tokens=1)
         if self.reads == "smiles" and self.graphs is not None:
             raise ValueError(f"with reads='smiles' no graph is read: leave graphs={self.graphs} out")
         if self.reads == "smiles" and self.minimol:
@@ -187,6 +157,8 @@ class MolTC(PairMethod[MolTCConfig]):
             GraphStore(self.config.graphs, features=self.config.features)
         if self.config.minimol and (missing := minimol_missing()) is not None:
             raise ValueError(missing)
+        if self.config.start is not None:
+            _require_start(self.config, Path(self.config.start))
 
     def _require(self, data: PairData) -> None:
         if self.config.graphs is not None:
@@ -196,10 +168,10 @@ class MolTC(PairMethod[MolTCConfig]):
     def _run(self, data: PairData) -> dict[str, Any]:
         run = super()._run(data)
         del run["config"]["graphs"]  # where they lie changes no result
-        return {
-            **run,
-            "start": self.config.start and weights_fingerprint(_weights(Path(self.config.start))),
-        }
+        start = self.config.start and Path(self.config.start)
+        if start:
+            _require_start(self.config, start)
+        return {**run, "start": start and weights_fingerprint(_weights(start))}
 
     def _fit(self, data: PairData, folder: Path) -> None:
         if data.task.kind == "value":
@@ -216,29 +188,15 @@ class MolTC(PairMethod[MolTCConfig]):
         lm = lm if config.tuning == "frozen" else with_lora(lm, config)
         tuning = {"frozen": "frozen", "lora": "adapter", "full": "full"}[config.tuning]
         width = lm.get_input_embeddings().weight.shape[1]
-        encoder = {
-            "atom_sizes": SIZES[config.features][0],
-            "bond_sizes": SIZES[config.features][1],
-            "layers": config.graph_layers,
-            "hidden": config.graph_width,
-            "dropout": config.dropout,
-        }
-        qformer = {
-            "queries": config.queries,
-            "width": config.query_width,
-            "layers": config.query_layers,
-            "heads": config.query_heads,
-            "dropout": config.dropout,
-        }
         molecules = MoleculeTokens(
             width,
             sharing=config.sharing,
-            encoder=encoder,
-            qformer=qformer,
+            encoder=config.encoder_options(),
+            qformer=config.qformer_options(),
             fingerprint=MINIMOL_WIDTH if config.minimol else 0,
         )
         if config.start is not None:
-            _start_from(molecules, Path(config.start))
+            _start_from(molecules, config, Path(config.start))
         soft = SoftTokens({MOLECULE: self._slots})
         return SoftTokenCausalLM(
             lm, tokenizer, soft, input_sizes={}, projectors={MOLECULE: molecules}, tuning=tuning, seed=config.seed
@@ -433,25 +391,64 @@ class PairCollator(AnswerCollator):
         return batch if vectors is None else {**batch, "vectors": vectors}
 
 
-def _start_from(molecules: MoleculeTokens, folder: Path) -> None:
-    """Take the weights of the networks of molecules from a saved `MolTC`.
+def _require_start(config: MolTCConfig, folder: Path) -> str:
+    """Raise what `_start_from` raises but for the weights; the name of the method that the folder holds."""
+    about = read_json(folder / METHOD_FILE)
+    if about is None:
+        raise FileNotFoundError(f"start={folder} is not a saved MolTC or MoleculeAlignment: it has no {METHOD_FILE}")
+    kind: str = about["method"]
+    if kind not in (MolTC.name, MoleculeAlignment.name):
+        raise ValueError(f"start={folder} holds {kind!r}: a stage starts from moltc or molecule-alignment")
+    there = about["config"]
+    changed = [
+        f"{name} is {there.get(name)} there and {getattr(config, name)} here"
+        for name in SHAPES
+        if there.get(name) != getattr(config, name)
+    ]
+    if kind == MolTC.name and there.get("minimol") != config.minimol:
+        changed.append(f"minimol is {there.get('minimol')} there and {config.minimol} here")
+    if kind == MolTC.name and there.get("sharing") not in ("tied", config.sharing):
+        changed.append(f"sharing is {there.get('sharing')} there and {config.sharing} here")
+    if changed:
+        raise ValueError(f"start={folder} does not fit: {'; '.join(changed)}")
+    return kind
+
+
+def _start_from(molecules: MoleculeTokens, config: MolTCConfig, folder: Path) -> None:
+    """Take the weights of the networks of molecules that a saved `MolTC` or `MoleculeAlignment` has.
+
+    An alignment has no map to a language model, which keeps its draw, and layers that read text, which are left
+    behind. One network for both roles is the start of two, or of one with changes per role.
 
     Raises:
-        FileNotFoundError: no such folder.
-        ValueError: networks of another shape; names the first difference.
+        FileNotFoundError: no such folder, or no weights in it.
+        ValueError: another kind of method, or networks of another shape; names the difference.
     """
-    prefix = f"projectors.{MOLECULE}."
-    there = {key.removeprefix(prefix): value for key, value in _weights(folder).items() if key.startswith(prefix)}
-    own = molecules.state_dict()
-    wrong = sorted({*there} ^ {*own}) or sorted(key for key in own if own[key].shape != there[key].shape)
-    if wrong:
-        raise ValueError(f"start={folder} does not fit: its networks of molecules differ at {wrong[0]}")
-    molecules.load_state_dict(there)
+    kind = _require_start(config, folder)
+    weights, own = _weights(folder), molecules.state_dict()
+    if kind == MoleculeAlignment.name:
+        there = {key: value for key, value in weights.items() if key.startswith(("encoder.", "qformer."))}
+        there = {key: value for key, value in there.items() if not _OF_TEXT.match(key)}
+        branches = {
+            f"branches.{n}.{key}": value for n in range(len(molecules.branches)) for key, value in there.items()
+        }
+        wanted = [key for key in own if _BRANCH.match(key)]
+    else:
+        prefix = f"projectors.{MOLECULE}."
+        branches = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+        if not any(key.startswith("branches.1.") for key in branches):
+            first = {key: value for key, value in branches.items() if key.startswith("branches.0.")}
+            for n in range(1, len(molecules.branches)):
+                branches |= {key.replace("branches.0.", f"branches.{n}.", 1): value for key, value in first.items()}
+        wanted = [key for key in own if "deltas" not in key or key in branches]
+    if wrong := different({key: own[key] for key in wanted}, branches):
+        raise ValueError(f"start={folder} does not fit: its networks of molecules differ at {wrong}")
+    molecules.load_state_dict(branches, strict=False)
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:
-    path = folder / "model" / "model.safetensors"
-    if not path.is_file():
-        raise FileNotFoundError(f"start={folder} is not a saved MolTC: it has no model/model.safetensors")
-    weights: dict[str, Tensor] = load_file(path)
-    return weights
+    """The weights in a folder to start from."""
+    try:
+        return read_weights(folder / "model" / WEIGHTS)
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"start={folder} cannot be started from: {error}") from None

@@ -22,6 +22,8 @@ class QFormer(nn.Module):
         layers: of the Q-Former.
         heads: of its attention.
         dropout: on its states and attention.
+        text: whether it reads text too, by feed-forward layers of its own (`read_text`, `read_both`), as BLIP-2's does
+            in its first stage. Self-attention is shared, which is how queries learn from text.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class QFormer(nn.Module):
         layers: int = 12,
         heads: int = 12,
         dropout: float = 0.1,
+        text: bool = False,
     ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(atom_width)
@@ -46,16 +49,58 @@ class QFormer(nn.Module):
                 hidden_dropout_prob=dropout,
                 attention_probs_dropout_prob=dropout,
                 encoder_hidden_size=atom_width,
+                use_qformer_text_input=text,
             )
         )
 
     def forward(self, atoms: Tensor, molecule: Tensor, molecules: int) -> Tensor:
         """Vectors (M, queries, width) of M molecules, from vectors (N, atom_width) of their atoms."""
-        states, mask = self._dense(atoms, molecule, molecules)
+        return self.read_atoms(*self.dense(atoms, molecule, molecules))
+
+    def read_atoms(self, states: Tensor, there: Tensor) -> Tensor:
+        """`forward` on what `dense` gives."""
         read: Tensor = self.model(
-            query_embeds=self.queries.expand(molecules, -1, -1),
+            query_embeds=self.queries.expand(len(states), -1, -1),
             encoder_hidden_states=states,
-            encoder_attention_mask=mask.long(),
+            encoder_attention_mask=there.long(),
+        ).last_hidden_state
+        return read
+
+    def read_text(self, embedded: Tensor, mask: Tensor) -> Tensor:
+        """States (B, T, width) of texts alone; every token sees every other.
+
+        Args:
+            embedded: (B, T, width).
+            mask: (B, T), 0 for padding.
+        """
+        # the length 0 of the queries sends every place through the layers of text, which have no cross-attention
+        read: Tensor = self.model(query_embeds=embedded, query_length=0, attention_mask=mask).last_hidden_state
+        return read
+
+    def read_both(self, states: Tensor, there: Tensor, embedded: Tensor, mask: Tensor, *, causal: bool) -> Tensor:
+        """States (B, queries + T, width) of queries and text that see one another; queries read the atoms too.
+
+        Args:
+            states: (B, 1 + n, atom_width) and
+            there: (B, 1 + n), from `dense`.
+            embedded: (B, T, width).
+            mask: (B, T), 0 for padding.
+            causal: queries see queries only, and a token sees them and the tokens up to itself: what writes the text.
+        """
+        batch, length = mask.shape
+        queries = len(self.queries)
+        seen = torch.cat([mask.new_ones(batch, queries), mask], dim=1).bool()[:, None, None, :]
+        if causal:
+            order = torch.arange(queries + length, device=mask.device)
+            order = torch.where(order < queries, 0, order - queries + 1)
+            seen = seen & (order[None, :] <= order[:, None])
+        read: Tensor = self.model(
+            query_embeds=torch.cat([self.queries.expand(batch, -1, -1).to(embedded.dtype), embedded], dim=1),
+            query_length=queries,
+            attention_mask=_additive(seen, embedded.dtype),
+            encoder_hidden_states=states,
+            # transformers would make this mask for queries and text, and only the queries attend to the atoms
+            encoder_attention_mask=_additive(there.bool()[:, None, None, :], embedded.dtype),
         ).last_hidden_state
         return read
 
@@ -66,7 +111,7 @@ class QFormer(nn.Module):
         The first column is the mean of the atoms; columns behind a molecule's last atom are 0; rows sum to 1. Call it
         in eval mode.
         """
-        states, mask = self._dense(atoms, molecule, molecules)
+        states, mask = self.dense(atoms, molecule, molecules)
         before = self.model.config._attn_implementation
         self.model.set_attn_implementation("eager")  # the others do not give their weights
         try:
@@ -81,9 +126,14 @@ class QFormer(nn.Module):
         weights = torch.stack([w for w in output.cross_attentions if w is not None])  # (layers, M, heads, Q, 1 + n)
         return weights.mean(dim=(0, 2))
 
-    def _dense(self, atoms: Tensor, molecule: Tensor, molecules: int) -> tuple[Tensor, Tensor]:
-        """States (M, 1 + n, width), the mean first, and which of them are there."""
+    def dense(self, atoms: Tensor, molecule: Tensor, molecules: int) -> tuple[Tensor, Tensor]:
+        """States (M, 1 + n, atom_width) of each molecule, the mean of its atoms first, and which are there."""
         atoms = self.norm(atoms)
         mean = global_mean_pool(atoms, molecule, size=molecules)
         states, there = to_dense_batch(atoms, molecule, batch_size=molecules)
         return torch.cat([mean[:, None], states], dim=1), torch.cat([there.new_ones(molecules, 1), there], dim=1)
+
+
+def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask that is added to scores, which every implementation of attention takes."""
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)
