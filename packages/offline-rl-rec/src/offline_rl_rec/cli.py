@@ -99,6 +99,12 @@ class UsersConfig(RewardsConfig):
 class SimulateConfig(UsersConfig, JudgedConfig):
     """Options of `predilect rl simulate`."""
 
+    users: tuple[str, ...] = option(
+        "Folders of saved users, in place of fitted ones; see --keep-users.", panel=USERS, default=()
+    )
+    keep_users: Path | None = option(
+        "Save the fitted users here, a folder for each family.", panel=USERS, default=None
+    )
     sessions: int = option("Simulated sessions per recommender.", panel=SIMULATION, default=1000)
     slate_size: int = option("Items that are shown at a time.", panel=SIMULATION, default=10)
     discount: float = option("Of the discounted return, in 0..1.", panel=SIMULATION, default=0.9)
@@ -111,6 +117,11 @@ class SimulateConfig(UsersConfig, JudgedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_least(bootstrap=10)
+        of_the_fit = ("simulators", "part", "patience", "reluctance", "click_reward", "purchase_reward", "liked")
+        standard = type(self).__dataclass_fields__
+        given = [name for name in (*of_the_fit, "keep_users") if getattr(self, name) != standard[name].default]
+        if self.users and given:
+            raise ValueError(f"users were saved with what they were fitted with: {', '.join(given)} does not apply")
 
 
 @app.command("simulate")
@@ -130,7 +141,7 @@ def simulate(
     console = Console()
     with console.status("simulating") as status:
         found = simulate_all(config, status.update)
-    for name in config.simulators:
+    for name in dict.fromkeys(returns.simulator for _, returns in found):
         console.print(returns_table([named for named in found if named[1].simulator == name]))
     write_table(rows_of(found), config.output)
     typer.echo(f"written to {config.output}")

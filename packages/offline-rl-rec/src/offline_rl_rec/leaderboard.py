@@ -24,8 +24,8 @@ BY_BEHAVIOUR = (
 )
 RETURNS = (
     f"Mean over sessions of the discounted rewards (click 0.2, purchase 1, discount {DISCOUNT:g}) of the logged "
-    f"events whose item is among the first {K}: what lists earn if sessions go on as they were logged, no answer to how "
-    "people would have reacted."
+    f"events whose item is among the first {K}: what lists earn if sessions go on as they were logged, no answer to "
+    "how people would have reacted."
 )
 REPETITION = "Share of a list that was in the same person's list one event earlier."
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -35,8 +36,19 @@ class _Sessions:
     """What both environments share: the spaces of one, `n` users, steps, checks and masks."""
 
     def __init__(
-        self, simulator: UserSimulator | str, n: int, slate_size: int, exclude_history: bool, max_steps: int
+        self,
+        simulator: UserSimulator | str | None,
+        users: str | Path | None,
+        n: int,
+        slate_size: int,
+        exclude_history: bool,
+        max_steps: int,
     ) -> None:
+        if users is not None:
+            if simulator is not None:
+                raise ValueError(f"simulator ({simulator}) and users ({users}) are two kinds of users: give one")
+            simulator = UserSimulator.from_pretrained(users)
+        simulator = simulator or "logit"
         if isinstance(simulator, str):
             simulator = packaged_simulator(simulator)
         size = simulator.num_items
@@ -123,7 +135,8 @@ class SessionRec(gymnasium.Env[np.ndarray, Any]):
     What decides when the user leaves, the number of events and of idle steps, is no part of the observation.
 
     Args:
-        simulator: one that was fitted, or "logit" or "transition": see `packaged_simulator`.
+        simulator: one that was fitted, or "logit" or "transition": see `packaged_simulator`; None: "logit".
+        users: folder of saved ones, in place of `simulator`; see `UserSimulator.save_pretrained`.
         slate_size: items that are shown at a time.
         exclude_history: items of the history may not be shown.
         max_steps: longest episode.
@@ -134,13 +147,14 @@ class SessionRec(gymnasium.Env[np.ndarray, Any]):
 
     def __init__(
         self,
-        simulator: UserSimulator | str = "logit",
+        simulator: UserSimulator | str | None = None,
         *,
+        users: str | Path | None = None,
         slate_size: int = 1,
         exclude_history: bool = False,
         max_steps: int = 100,
     ) -> None:
-        self._sessions = _Sessions(simulator, 1, slate_size, exclude_history, max_steps)
+        self._sessions = _Sessions(simulator, users, 1, slate_size, exclude_history, max_steps)
         self.observation_space, self.action_space = self._sessions.observation_space, self._sessions.action_space
 
     def reset(
@@ -170,7 +184,7 @@ class VectorSessionRec(gymnasium.vector.VectorEnv[np.ndarray, Any, np.ndarray]):
 
     Args:
         num_envs: users at a time.
-        simulator, slate_size, exclude_history, max_steps: see `SessionRec`.
+        simulator, users, slate_size, exclude_history, max_steps: see `SessionRec`.
 
     Raises:
         ValueError: as `SessionRec`, and less than one environment.
@@ -179,8 +193,9 @@ class VectorSessionRec(gymnasium.vector.VectorEnv[np.ndarray, Any, np.ndarray]):
     def __init__(
         self,
         num_envs: int = 1,
-        simulator: UserSimulator | str = "logit",
+        simulator: UserSimulator | str | None = None,
         *,
+        users: str | Path | None = None,
         slate_size: int = 1,
         exclude_history: bool = False,
         max_steps: int = 100,
@@ -189,7 +204,7 @@ class VectorSessionRec(gymnasium.vector.VectorEnv[np.ndarray, Any, np.ndarray]):
             raise ValueError(f"num_envs must be at least 1 (got {num_envs})")
         self.num_envs = num_envs
         self.metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}
-        self._sessions = _Sessions(simulator, num_envs, slate_size, exclude_history, max_steps)
+        self._sessions = _Sessions(simulator, users, num_envs, slate_size, exclude_history, max_steps)
         self.single_observation_space = self._sessions.observation_space
         self.single_action_space = self._sessions.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.special import expit
 
 from offline_rl_rec.simulation.users import ChoiceLog, UserSimulator, contained
 
+_TABLES = ("decays", "popularity", "vectors", "weights", "purchase_weights")
 _RIDGE = 1e-3  # keeps a weight finite that the log would make infinite, such as that of repeats where there are none
 
 
@@ -72,6 +74,16 @@ class LogitChoice(UserSimulator):
         self.weights = _conditional_logit(features)
         self.purchase_weights = _logistic(features[:, 0].astype(np.float64), log.purchase)
         self.vectors = _item_vectors(log, self.dimension, self.seed)
+
+    def state(self) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        numbers = {"dimension": self.dimension, "decay": self.decay, "alternatives": self.alternatives}
+        return numbers, {name: getattr(self, name) for name in _TABLES}
+
+    def restore(self, numbers: Mapping[str, float], tables: Mapping[str, np.ndarray]) -> None:
+        self.dimension, self.alternatives = int(numbers["dimension"]), int(numbers["alternatives"])
+        self.decay = numbers["decay"]
+        for name in _TABLES:
+            setattr(self, name, tables[name])
 
     def _features(self, histories: np.ndarray, slates: np.ndarray) -> np.ndarray:
         """(n, K, 4) float32."""

@@ -35,6 +35,25 @@ def fit_simulators(config: UsersConfig, splits: SequenceSplits) -> list[UserSimu
     ]
 
 
+def _simulators(config: SimulateConfig, splits: SequenceSplits) -> list[UserSimulator]:
+    """Those that were saved, or else fitted ones, which are saved where the config says so.
+
+    Raises:
+        ValueError: users of another catalogue, or two of one family.
+        FileNotFoundError: a folder without users.
+    """
+    if config.users:
+        found = [UserSimulator.from_pretrained(folder, splits.catalogue) for folder in config.users]
+        if len({users.name for users in found}) < len(found):
+            raise ValueError(f"users are told apart by their family: one folder each (got {', '.join(config.users)})")
+        return found
+    found = fit_simulators(config, splits)
+    if config.keep_users is not None:
+        for users in found:
+            users.save_pretrained(config.keep_users / users.name, splits.catalogue)
+    return found
+
+
 def simulate_all(config: SimulateConfig, tell: Callable[[str], Any] = lambda text: None) -> list[Named]:
     """Prepare the data, fit what has to be fitted, and simulate every recommender under every simulator.
 
@@ -50,7 +69,7 @@ def simulate_all(config: SimulateConfig, tell: Callable[[str], Any] = lambda tex
     methods = named_methods(config)  # before data are read: what is wrong is said soon
     tell("reading the log")
     splits = prepare(config)
-    simulators = fit_simulators(config, splits)  # before methods are: it says where a log has no rewards
+    simulators = _simulators(config, splits)  # before methods are: it says where a log has no rewards
     found: list[Named] = []
     for name, recommender in fitted(methods, splits, tell):
         for simulator in simulators:

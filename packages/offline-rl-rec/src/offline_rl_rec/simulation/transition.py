@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -35,6 +36,7 @@ class TransitionChoice(UserSimulator):
     """
 
     name: ClassVar[str] = "transition"
+    purchase_rate: np.ndarray
 
     def _fit(self, log: ChoiceLog) -> None:
         held = []
@@ -53,6 +55,19 @@ class TransitionChoice(UserSimulator):
         self.habit = _habit(own[own > 0], again.sum() + 0.5)
         self._purchase_rates(log)
 
+    def state(self) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        pairs = self._counts.pairs
+        tables = {"weights": pairs.data, "second": pairs.indices, "starts_of": pairs.indptr}
+        tables |= {"leading": self._counts.leading, "share": self._counts.share, "purchase_rate": self.purchase_rate}
+        return {"mu": self.mu, "habit": self.habit}, tables
+
+    def restore(self, numbers: Mapping[str, float], tables: Mapping[str, np.ndarray]) -> None:
+        self.mu, self.habit = numbers["mu"], numbers["habit"]
+        self.purchase_rate = tables["purchase_rate"]
+        width = len(tables["share"])
+        pairs = csr_array((tables["weights"], tables["second"], tables["starts_of"]), shape=(width, width))
+        self._counts = _Counts.of(pairs, tables["leading"], tables["share"])
+
     def utilities(self, histories: np.ndarray, slates: np.ndarray) -> np.ndarray:
         utilities = _smoothed(*_looked_up(self._counts, histories[:, -1], slates), self.mu)
         return utilities + self.habit * contained(slates, histories)
@@ -69,7 +84,7 @@ class TransitionChoice(UserSimulator):
         events = np.bincount(place, minlength=size).reshape(2, -1)
         bought = np.bincount(place, log.purchase, minlength=size).reshape(2, -1)
         overall = (bought.sum(1) + log.purchase.mean()) / (events.sum(1) + 1)
-        self.purchase_rate: np.ndarray = (bought + _PRIOR * overall[:, None]) / (events + _PRIOR)
+        self.purchase_rate = (bought + _PRIOR * overall[:, None]) / (events + _PRIOR)
 
 
 class _Counts:
@@ -86,13 +101,24 @@ class _Counts:
             second.append(log.target[there])
             weight.append(np.full(int(there.sum()), 1 / back))
         pairs = (np.concatenate(first), np.concatenate(second))
-        self.pairs: Any = csr_array((np.concatenate(weight), pairs), shape=(width, width))
-        self.pairs.sum_duplicates()
-        row = np.repeat(np.arange(width), np.diff(self.pairs.indptr))
-        self.keys = row * width + self.pairs.indices  # ascending: found by bisection
-        self.leading = np.asarray(self.pairs.sum(axis=1)).ravel()
+        counts: Any = csr_array((np.concatenate(weight), pairs), shape=(width, width))
+        counts.sum_duplicates()
         share = log.counts + 0.5
-        self.share = share / share[1:].sum()  # place 0 is padding, in no slate
+        self._set(counts, np.asarray(counts.sum(axis=1)).ravel(), share / share[1:].sum())
+
+    @classmethod
+    def of(cls, pairs: Any, leading: np.ndarray, share: np.ndarray) -> _Counts:
+        """Counts that were saved."""
+        counts = cls.__new__(cls)
+        counts._set(pairs, leading, share)
+        return counts
+
+    def _set(self, pairs: Any, leading: np.ndarray, share: np.ndarray) -> None:
+        width = len(share)
+        row = np.repeat(np.arange(width), np.diff(pairs.indptr))
+        self.pairs, self.leading = pairs, leading
+        self.keys = row * width + pairs.indices  # ascending: found by bisection
+        self.share = share  # place 0 is padding, in no slate
 
 
 def _looked_up(counts: _Counts, last: np.ndarray, slates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

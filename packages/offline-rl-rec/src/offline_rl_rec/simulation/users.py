@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 import numpy as np
 
 from offline_rl_rec.sessions import RewardRule, Sessions
 from predilect.data.rows import SequenceRows
+
+if TYPE_CHECKING:
+    from predilect.data import Catalogue
 
 _PRIOR = 1.0  # sessions that the overall rate of leaving is worth where few sessions are that long
 _CHUNK = 1 << 22  # scores held at once
@@ -148,6 +152,38 @@ class UserSimulator(ABC):
     @abstractmethod
     def _fit(self, log: ChoiceLog) -> None:
         """Fit utilities and purchases."""
+
+    @abstractmethod
+    def state(self) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        """What `_fit` found: numbers and tables by name, for `save_pretrained`."""
+
+    @abstractmethod
+    def restore(self, numbers: Mapping[str, float], tables: Mapping[str, np.ndarray]) -> None:
+        """Take what `state` gave."""
+
+    def save_pretrained(self, folder: str | Path, catalogue: Catalogue) -> None:
+        """Write the fitted users into a folder; see `offline_rl_rec.simulation.saved`."""
+        from offline_rl_rec.simulation.saved import save_users
+
+        save_users(self, folder, catalogue)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, catalogue: Catalogue | None = None) -> UserSimulator:
+        """Users that were saved; of any family where this is `UserSimulator`, and else of this one.
+
+        Args:
+            folder: of `save_pretrained`.
+            catalogue: of the data at hand, where users of another one are to be refused.
+
+        Raises:
+            FileNotFoundError: no saved users there.
+            ValueError: users of another family or catalogue, or damaged files.
+        """
+        from offline_rl_rec.simulation import SIMULATORS, simulator_class
+        from offline_rl_rec.simulation.saved import load_users
+
+        families = {name: simulator_class(name) for name in SIMULATORS}
+        return load_users(folder, {n: k for n, k in families.items() if issubclass(k, cls)}, catalogue)
 
     @abstractmethod
     def utilities(self, histories: np.ndarray, slates: np.ndarray) -> np.ndarray:
