@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mol_llm.descriptions import split_descriptions as split_descriptions
     from mol_llm.encoder import GINEncoder as GINEncoder
     from mol_llm.encoder import side_by_side as side_by_side
+    from mol_llm.evaluation import compare_pairs as compare_pairs
+    from mol_llm.evaluation import evaluate_pairs as evaluate_pairs
     from mol_llm.graph_store import GraphStore as GraphStore
     from mol_llm.graphs import molecule_graph as molecule_graph
     from mol_llm.minimol import Minimol as Minimol
@@ -77,6 +79,7 @@ _HOMES = {
         "split_descriptions",
     ),
     "encoder": ("GINEncoder", "side_by_side"),
+    "evaluation": ("compare_pairs", "evaluate_pairs"),
     "graph_store": ("GraphStore",),
     "graphs": ("molecule_graph",),
     "minimol": ("Minimol", "MinimolVectors"),
@@ -138,6 +141,8 @@ __all__ = [
     "RetrievalEvaluation",
     "SmilesReader",
     "__version__",
+    "compare_pairs",
+    "evaluate_pairs",
     "evaluate_retrieval",
     "leak_report",
     "molecule_graph",

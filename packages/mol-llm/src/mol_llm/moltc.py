@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -131,6 +131,7 @@ class MolTC(PairMethod[MolTCConfig]):
 
     name = "moltc"
     config_class = MolTCConfig
+    runs_in: ClassVar[Literal["quick", "default", "chosen"]] = "chosen"  # minutes of a language model
 
     def __init__(self, config: MolTCConfig | None = None, **options: Any) -> None:
         super().__init__(config, **options)

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self
 
 from huggingface_hub import ModelHubMixin
 from typing_extensions import TypeVar
@@ -89,6 +89,8 @@ class Method(ModelHubMixin, ABC, Generic[ConfigT], library_name="predilect", mod
     # a keyword-only dataclass with options of the command line, `seed` among them, whose `read()` gives what `fit`
     # takes; None: a log and its protocol
     data_options: ClassVar[type[Any] | None] = None
+    # the smallest leaderboard run that it belongs to: a quick one, a default one, or only one that names it
+    runs_in: ClassVar[Literal["quick", "default", "chosen"]] = "quick"
     # `method.json` holds the options; the mixin would keep a copy of them in config.json
     _hub_mixin_config: Any = property(lambda self: None, lambda self, value: None)
 
@@ -148,6 +150,13 @@ class Method(ModelHubMixin, ABC, Generic[ConfigT], library_name="predilect", mod
 
         The commands ask before they read any data; what was saved is loaded without.
         """
+
+    def unsuited(self, splits: Any) -> str | None:
+        """Why this method cannot be fitted on these data or on this machine; None if it can.
+
+        A leaderboard leaves an unsuited method out, and says so, unless it was asked for by name.
+        """
+        return None
 
     def measure(self, data: Any, part: str, options: Any) -> Mapping[str, Any]:
         """Name -> result of a part of the data ("validation", "test") by the options of the command line.

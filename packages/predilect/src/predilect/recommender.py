@@ -5,15 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from predilect.method import CatalogueMethod, ConfigT, MethodConfig
 from predilect.registry import RECOMMENDERS, load_registered, registered
 
 if TYPE_CHECKING:
     import torch
-
-    from predilect.data.splits import SequenceSplits
 
 
 class Recommendation(NamedTuple):
@@ -37,19 +35,10 @@ class Recommender(CatalogueMethod[ConfigT]):
     `predilect.recommenders`.
     """
 
-    runs_in: ClassVar[Literal["quick", "default", "chosen"]] = "quick"
-    """The smallest leaderboard run that it belongs to: a quick one, a default one, or only one that names it."""
     counts: ClassVar[bool] = False
     """Scores are counts, at least 0: where scores are summed, log(1 + count) stands for them."""
     max_test_rows: int | None = None
     """In a leaderboard, rank this many test rows, drawn at random; None: all. For methods that take long per row."""
-
-    def unsuited(self, splits: SequenceSplits) -> str | None:
-        """Why this recommender cannot be fitted on these data or on this machine; None if it can.
-
-        A leaderboard leaves an unsuited recommender out, and says so, unless it was asked for by name.
-        """
-        return None
 
     @property
     def device(self) -> torch.device:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -139,17 +139,28 @@ def _resampled_means(
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1 (got {resamples})")
     sums = _group_sums(columns, groups)
-    num_groups = len(sums)
-    rng = np.random.default_rng(seed)
     means = []
+    for weights in group_weights(len(sums), resamples, seed):
+        totals = weights @ sums
+        means.append(totals[:, :-1] / totals[:, -1:])
+    return np.concatenate(means)
+
+
+def group_weights(num_groups: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """(part of the resamples, num_groups) float64: how often each group was drawn; for statistics other than means.
+
+    Args:
+        num_groups: what is resampled.
+        resamples: how many, over all parts.
+        seed: of the resampling; equal ones give equal resamples, so that differences of statistics are paired.
+    """
+    rng = np.random.default_rng(seed)
     step = max(1, _CELLS // num_groups)
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
         draws = rng.integers(num_groups, size=(size, num_groups)) + np.arange(size)[:, None] * num_groups
         weights = np.bincount(draws.ravel(), minlength=size * num_groups).reshape(size, num_groups)
-        totals = weights.astype(np.float64) @ sums
-        means.append(totals[:, :-1] / totals[:, -1:])
-    return np.concatenate(means)
+        yield weights.astype(np.float64)
 
 
 def _group_sums(columns: Mapping[str, np.ndarray], groups: np.ndarray | torch.Tensor | None) -> np.ndarray:

@@ -21,7 +21,7 @@ def series(board: Leaderboard) -> dict[str, str]:
 
 def ranking(board: Leaderboard) -> dict[str, Any]:
     """One row per model: the metric and its interval on a common axis that begins at 0."""
-    top = max((float(m.metrics[f"{HEADLINE}_high"]) for m in board.ranked), default=1.0)
+    top = max((m.interval[1] for m in board.ranked), default=1.0)
     ticks = nice_ticks(0, top)
     end = max(top, ticks[-1])
     styles = series(board)
@@ -34,11 +34,11 @@ def ranking(board: Leaderboard) -> dict[str, Any]:
             "name": m.name,
             "style": styles[m.name],
             "value": m.headline,
-            "low": m.metrics[f"{HEADLINE}_low"],
-            "high": m.metrics[f"{HEADLINE}_high"],
+            "low": m.interval[0],
+            "high": m.interval[1],
             "x": at(m.headline),
-            "x_low": at(m.metrics[f"{HEADLINE}_low"]),
-            "x_high": at(m.metrics[f"{HEADLINE}_high"]),
+            "x_low": at(m.interval[0]),
+            "x_high": at(m.interval[1]),
         }
         for m in board.ranked
     ]
@@ -52,7 +52,7 @@ def accuracy_and_time(board: Leaderboard) -> dict[str, Any]:
     seconds = [max(m.fit_seconds, 0.001) for m in board.ranked]
     low, high = math.floor(math.log10(min(seconds))), math.ceil(math.log10(max(seconds)) + 1e-9)
     high = max(high, low + 2)
-    y_ticks = nice_ticks(0, max(float(m.metrics[f"{HEADLINE}_high"]) for m in board.ranked))
+    y_ticks = nice_ticks(0, max(m.interval[1] for m in board.ranked))
     styles = series(board)
     points = [
         {
@@ -62,8 +62,8 @@ def accuracy_and_time(board: Leaderboard) -> dict[str, Any]:
             "seconds": m.fit_seconds,
             "x": round(100 * (math.log10(s) - low) / (high - low), 3),
             "y": _y(m.headline, 0, y_ticks[-1]),
-            "y_low": _y(m.metrics[f"{HEADLINE}_low"], 0, y_ticks[-1]),
-            "y_high": _y(m.metrics[f"{HEADLINE}_high"], 0, y_ticks[-1]),
+            "y_low": _y(m.interval[0], 0, y_ticks[-1]),
+            "y_high": _y(m.interval[1], 0, y_ticks[-1]),
         }
         for m, s in zip(board.ranked, seconds, strict=True)
     ]
@@ -108,6 +108,30 @@ def learning_curves(board: Leaderboard) -> dict[str, Any]:
         "lines": lines,
         "x_ticks": [{"x": at(t), "label": f"{t:g}"} for t in steps],
         "y_ticks": [{"y": _y(t, 0, y_ticks[-1]), "label": f"{t:g}"} for t in y_ticks],
+        "height": HEIGHT,
+    }
+
+
+def figure(drawn: dict[str, Any], styles: dict[str, str]) -> dict[str, Any]:
+    """One of `Leaderboard.figures`: points, or lines, of several models on common axes."""
+    points = [point for series in drawn["series"] for point in series["points"]]
+    x_ticks, y_ticks = (nice_ticks(min(axis), max(axis)) for axis in zip(*points, strict=True))
+    if drawn["diagonal"]:
+        x_ticks = y_ticks = nice_ticks(min(x_ticks[0], y_ticks[0]), max(x_ticks[-1], y_ticks[-1]))
+
+    def place(x: float, y: float) -> dict[str, float]:
+        across = round(100 * (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]), 3)
+        return {"x": across, "y": _y(y, y_ticks[0], y_ticks[-1])}
+
+    series = [
+        {**one, "style": styles[one["name"]], "points": [place(*point) for point in one["points"]]}
+        for one in drawn["series"]
+    ]
+    return {
+        **drawn,
+        "series": series,
+        "x_ticks": [{"x": place(t, y_ticks[0])["x"], "label": f"{t:g}"} for t in x_ticks],
+        "y_ticks": [{"y": place(x_ticks[0], t)["y"], "label": f"{t:g}"} for t in y_ticks],
         "height": HEIGHT,
     }
 

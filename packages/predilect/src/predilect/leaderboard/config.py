@@ -109,7 +109,28 @@ class ProtocolConfig(SplitConfig):
 
 
 @dataclass(kw_only=True)
-class LeaderboardConfig(ProtocolConfig):
+class RunConfig:
+    """How a leaderboard is run, whatever it compares; beside the options of its data."""
+
+    output_dir: Path = option(
+        "Folder of results, plots, report and fitted models.", panel=RUN, default=Path("runs/leaderboard")
+    )
+    quick: bool = option("A smaller run to see that all works; results say so.", panel=RUN, default=False)
+    resume: bool = option("Continue the run in the output folder.", panel=RUN, default=False)
+    overwrite: bool = option("Throw away the run in the output folder.", panel=RUN, default=False)
+
+    def __post_init__(self) -> None:
+        if (others := getattr(super(), "__post_init__", None)) is not None:  # the options of the data
+            others()
+        if self.resume and self.overwrite:
+            raise ValueError("resume keeps the run in the output folder and overwrite throws it away: choose one")
+        models: tuple[str, ...] = getattr(self, "models", ())
+        if len(set(models)) < len(models):
+            raise ValueError(f"models must be distinct (got {', '.join(models)})")
+
+
+@dataclass(kw_only=True)
+class LeaderboardConfig(RunConfig, ProtocolConfig):
     """One leaderboard run."""
 
     models: tuple[str, ...] = option(
@@ -120,16 +141,3 @@ class LeaderboardConfig(ProtocolConfig):
         panel=RUN,
         default={},
     )
-    output_dir: Path = option(
-        "Folder of results, plots, report and fitted models.", panel=RUN, default=Path("runs/leaderboard")
-    )
-    quick: bool = option("A smaller run to see that all works; results say so.", panel=RUN, default=False)
-    resume: bool = option("Continue the run in the output folder.", panel=RUN, default=False)
-    overwrite: bool = option("Throw away the run in the output folder.", panel=RUN, default=False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.resume and self.overwrite:
-            raise ValueError("resume keeps the run in the output folder and overwrite throws it away: choose one")
-        if len(set(self.models)) < len(self.models):
-            raise ValueError(f"models must be distinct (got {', '.join(self.models)})")

@@ -1,4 +1,4 @@
-"""One model of a leaderboard: fit, rank, keep; or reuse, or continue, what an earlier run kept."""
+"""One model of a leaderboard: fit, measure, keep; or reuse, or continue, what an earlier run kept."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from predilect.configuration import plain
-from predilect.leaderboard.config import LeaderboardConfig
+from predilect.leaderboard.contest import Contest
 from predilect.leaderboard.observer import Observer
 from predilect.leaderboard.results import ModelResult
 from predilect.runs import (
@@ -23,8 +23,7 @@ from predilect.runs import (
 )
 
 if TYPE_CHECKING:
-    from predilect.data import SequenceSplits
-    from predilect.recommender import Recommender, RecommenderConfig
+    from predilect.method import Method
 
 _TRAINING = "training.json"
 
@@ -33,64 +32,57 @@ class ModelRun:
     """Files of one model, in the order in which they are written; each is whole or absent.
 
         fingerprint.json    what the result depends on, before anything else
-        fit/                the recommender's own checkpoints, until the result is there
+        fit/                the method's own checkpoints, until the result is there
         progress.json       the learning curve so far
-        recommender/        the fitted recommender, with its learning curve in training.json
-        rows.parquet        user, target and rank of every test row
+        recommender/        the fitted method, with its learning curve in training.json; the contest names the folder
+        rows.parquet        every test row: of a recommender user, target and rank
         result.json         the result: the model is finished
 
     Args:
         config: of the run.
-        name: of the recommender.
+        contest: what is compared.
+        name: of the method.
         model_config: its options.
         run_fingerprint: what all models of the run depend on.
+        metric: the one that is compared.
     """
 
     def __init__(
-        self, config: LeaderboardConfig, name: str, model_config: RecommenderConfig, *, run_fingerprint: dict[str, Any]
+        self,
+        config: Any,
+        contest: Contest,
+        name: str,
+        model_config: Any,
+        *,
+        run_fingerprint: dict[str, Any],
+        metric: str,
     ) -> None:
-        self.config, self.name, self.model_config = config, name, model_config
+        self.config, self.contest, self.name, self.model_config = config, contest, name, model_config
+        self.metric = metric
         self.folder = config.output_dir / "models" / name
         self.fingerprint = {"options": plain(model_config), "versions": method_versions(name), "run": run_fingerprint}
 
-    def result(self, splits: SequenceSplits, observer: Observer) -> ModelResult:
+    def result(self, data: Any, observer: Observer) -> ModelResult:
         """The result that is kept, or a new one; a failure of the model is a result too."""
         if (kept := self._kept(observer)) is not None:
             observer.finished(kept, reused=True)
-            return self._with_further_metrics(kept, splits, observer)
+            return self._with_further_metrics(kept, data, observer)
         write_json(self.folder / "fingerprint.json", self.fingerprint)
         try:
-            result = self._run(splits, observer)
+            result = self._run(data, observer)
         except Exception as error:  # one model's failure must not lose the others
             write_text(self.folder / "error.txt", traceback.format_exc())
             result = self._describe("failed", error=f"{type(error).__name__}: {error}")
         write_json(self.folder / "result.json", dataclasses.asdict(result))
         shutil.rmtree(self.folder / "fit", ignore_errors=True)
         observer.finished(result, reused=False)
-        return self._with_further_metrics(result, splits, observer)
+        return self._with_further_metrics(result, data, observer)
 
-    def _with_further_metrics(self, result: ModelResult, splits: SequenceSplits, observer: Observer) -> ModelResult:
-        """The result with what other packages measure on its lists.
-
-        Taken from the rows that are kept, and not kept itself: a package that is installed later costs no new fit.
-        Lists of candidates are those of whoever drew the candidates, and are not measured.
-        """
-        import pyarrow.parquet as pq
-        from datasets import Dataset
-
-        from predilect.evaluation.further import further_measures, measured
-
-        if result.status != "ok" or self.config.protocol != "full":
+    def _with_further_metrics(self, result: ModelResult, data: Any, observer: Observer) -> ModelResult:
+        if result.status != "ok":
             return result
-        if not (measures := further_measures(splits, observer.note)):
-            return result
-        rows = Dataset(pq.read_table(self.folder / "rows.parquet"))
-        found = measured(measures, rows, lambda text: observer.note(f"{self.name}: {text}"))
-        return dataclasses.replace(
-            result,
-            metrics={**result.metrics, **{m.name: m.value for m in found}},
-            further={m.name: {"meaning": m.meaning, "lower_is_better": m.lower_is_better} for m in found},
-        )
+        rows = self.folder / "rows.parquet"
+        return self.contest.with_further_metrics(result, rows, data, self.config, observer.note)
 
     def _kept(self, observer: Observer) -> ModelResult | None:
         """The finished result of the same model; what another model left in the folder is removed."""
@@ -110,52 +102,39 @@ class ModelRun:
             return None
         return ModelResult(**values)
 
-    def _run(self, splits: SequenceSplits, observer: Observer) -> ModelResult:
-        from predilect.evaluation import evaluate
-
-        recommender, training = self._fitted(splits, observer)
+    def _run(self, data: Any, observer: Observer) -> ModelResult:
+        method, training = self._fitted(data, observer)
         observer.ranking(self.name)
         start = time.perf_counter()
-        evaluation = evaluate(
-            recommender,
-            splits,
-            "test",
-            protocol=self.config.protocol,
-            mask_seen=self.config.mask_seen,
-            bootstrap=self.config.bootstrap,
-            seed=self.config.seed,
-            max_rows=recommender.max_test_rows,
-        )
+        found = self.contest.measure(method, data, self.config)
         seconds = time.perf_counter() - start
-        write_rows(self.folder / "rows.parquet", evaluation.rows)
+        write_rows(self.folder / "rows.parquet", found.rows)
         return self._describe(
             "ok",
-            metrics=dict(evaluation.metrics),
-            groups=evaluation.groups,
-            num_parameters=recommender.num_parameters,
+            metrics=found.metrics,
+            groups=found.groups,
+            num_parameters=method.num_parameters,
             fit_seconds=training["seconds"],
             curve=training["curve"],
             evaluation_seconds=seconds,
         )
 
-    def _fitted(self, splits: SequenceSplits, observer: Observer) -> tuple[Recommender, dict[str, Any]]:
-        """The recommender, fitted now or before the run was interrupted, and the record of its training."""
-        from predilect.recommender import Recommender, recommender_class
-
-        saved = self.folder / "recommender"
+    def _fitted(self, data: Any, observer: Observer) -> tuple[Method, dict[str, Any]]:
+        """The method, fitted now or before the run was interrupted, and the record of its training."""
+        kind, saved = self.contest.method_class(self.name), self.folder / self.contest.saved_as
         if (training := read_json(saved / _TRAINING)) is not None:
             observer.started(self.name, resumed=True)
-            return Recommender.from_pretrained(saved), training
+            return kind.from_pretrained(saved), training
         resumed = (self.folder / "fit").is_dir()
         observer.started(self.name, resumed=resumed)
-        recommender = recommender_class(self.name)(self.model_config)
-        training = self._fit(recommender, splits, observer)
+        method = kind(self.model_config)
+        training = self._fit(method, data, observer)
         with whole_folder(saved) as folder:
-            recommender.save_pretrained(folder)
+            method.save_pretrained(folder)
             write_json(folder / _TRAINING, training)
-        return recommender, training
+        return method, training
 
-    def _fit(self, recommender: Recommender, splits: SequenceSplits, observer: Observer) -> dict[str, Any]:
+    def _fit(self, method: Method, data: Any, observer: Observer) -> dict[str, Any]:
         from predilect.leaderboard.training_log import TrainingLog
 
         fit = self.folder / "fit"
@@ -165,8 +144,8 @@ class ModelRun:
             lambda record: observer.epoch(self.name, record),
             lambda done, planned: observer.step(self.name, done, planned),
         )
-        recommender.callbacks = (log,)
-        recommender.fit(splits, output_dir=fit, resume=True)
+        method.callbacks = (log,)
+        method.fit(data, output_dir=fit, resume=True)
         return {"seconds": log.seconds, "curve": log.records}
 
     def _describe(self, status: Any, **found: Any) -> ModelResult:
@@ -175,5 +154,6 @@ class ModelRun:
             status=status,
             config=self.fingerprint["options"],
             fingerprint=self.fingerprint,
+            metric=self.metric,
             **found,
         )

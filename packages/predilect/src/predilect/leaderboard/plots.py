@@ -47,19 +47,18 @@ def _colours(board: Leaderboard) -> dict[str, str]:
 def _ranking(axes: Axes, board: Leaderboard) -> None:
     colours = _colours(board)
     for place, m in enumerate(reversed(board.ranked)):
-        low, high = m.metrics[f"{HEADLINE}_low"], m.metrics[f"{HEADLINE}_high"]
-        axes.plot([low, high], [place, place], color=colours[m.name], linewidth=2, alpha=0.6)
+        axes.plot(m.interval, [place, place], color=colours[m.name], linewidth=2, alpha=0.6)
         axes.plot(m.headline, place, "s" if m.is_baseline else "o", color=colours[m.name], markersize=8)
     axes.set_yticks(range(len(board.ranked)), [m.name for m in reversed(board.ranked)])
     axes.set_xlim(left=0)
     axes.grid(axis="x", alpha=0.3)
-    axes.set_xlabel(f"{HEADLINE} on the test rows, 95 % interval")
+    axes.set_xlabel(f"{board.display.metric} on the test rows, 95 % interval")
 
 
 def _accuracy_time(axes: Axes, board: Leaderboard) -> None:
     colours, chart = _colours(board), charts.accuracy_and_time(board)
     top = float(chart["y_ticks"][-1]["label"])
-    axes.set(xscale="log", ylim=(0, top), xlabel="seconds of training", ylabel=HEADLINE)
+    axes.set(xscale="log", ylim=(0, top), xlabel="seconds of training", ylabel=board.display.metric)
     axes.grid(alpha=0.3)
     for m, point in zip(board.ranked, chart["points"], strict=True):
         seconds, label = max(m.fit_seconds, 0.001), top * (1 - point["label_y"] / charts.HEIGHT)

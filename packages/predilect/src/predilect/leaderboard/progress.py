@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -11,9 +11,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from predilect.leaderboard.charts import duration
 from predilect.leaderboard.observer import Observer
 from predilect.leaderboard.results import HEADLINE, ModelResult
-
-if TYPE_CHECKING:
-    from predilect.data import SequenceSplits
 
 
 class TerminalProgress(Observer):
@@ -48,8 +45,8 @@ class TerminalProgress(Observer):
     ) -> None:
         self.bars.stop()
 
-    def prepared(self, splits: SequenceSplits, models: list[str]) -> None:
-        self.console.print(splits.describe())
+    def prepared(self, data: Any, models: list[str]) -> None:
+        self.console.print(data.describe())
         self.bars.update(self.total, description="all models", total=len(models), completed=0, status="")
 
     def started(self, model: str, *, resumed: bool) -> None:
@@ -69,7 +66,7 @@ class TerminalProgress(Observer):
         self.bars.update(self.model, total=planned, completed=done, status="fine-tuning")
 
     def ranking(self, model: str) -> None:
-        self.bars.update(self.model, total=None, status="ranking the test rows")
+        self.bars.update(self.model, total=None, status="on the test rows")
 
     def finished(self, result: ModelResult, *, reused: bool) -> None:
         self._drop()
@@ -80,7 +77,7 @@ class TerminalProgress(Observer):
             return
         seconds = duration(result.fit_seconds + result.evaluation_seconds)
         how = "kept from the earlier run" if reused else f"in {seconds}"
-        self.console.print(f"{result.name:18} {HEADLINE} {result.headline:.4f}  {how}", highlight=False)
+        self.console.print(f"{result.name:18} {result.metric} {result.headline:.4f}  {how}", highlight=False)
 
     def note(self, text: str) -> None:
         self.console.print(text, style="yellow", markup=False, highlight=False)

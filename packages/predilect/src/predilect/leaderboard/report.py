@@ -24,7 +24,6 @@ _KINDS = {
 }
 _ORDER = ("never", "0 to 5", "1 to 5", "6 to 20", "6 to 50", "21 to 50", "more", "new", "repeat")
 _COLUMNS = {"more": "more than 50"}
-_METRICS = ("hr@10", HEADLINE, "mrr", "hr@1", "hr@5", "hr@20", "coverage@10", "valid_ratio")
 
 
 def write_report(board: Leaderboard, path: str | Path) -> None:
@@ -50,6 +49,7 @@ def render(board: Leaderboard) -> str:
     environment.filters.update(number=number, duration=charts.duration, percent=percent)
     return environment.get_template("report.html.j2").render(
         board=board,
+        display=board.display,
         headline=headline(board),
         finding=finding(board),
         sampled=sampled(board),
@@ -64,34 +64,37 @@ def render(board: Leaderboard) -> str:
         ranking=charts.ranking(board),
         scatter=charts.accuracy_and_time(board),
         curves=charts.learning_curves(board),
-        strategy=STRATEGIES[board.protocol["strategy"]],
+        figures=[charts.figure(drawn, charts.series(board)) for drawn in board.figures],
+        strategy=STRATEGIES.get(board.protocol["strategy"], ""),
         date=datetime.fromisoformat(board.date).strftime("%d %B %Y, %H:%M UTC"),
-        most=max((c["interactions"] for c in board.counts), default=1),
+        counted=[name for name in board.counts[0] if name != "step"] if board.counts else [],
     )
 
 
 def headline(board: Leaderboard) -> str:
     """The finding in one sentence."""
-    best, baseline = board.best, board.best_baseline
+    best, baseline, verb = board.best, board.best_baseline, board.display.verb
     if best is None:
         return "No model finished."
     if baseline is None:
-        return f"{best.name} ranks the next item best."
+        return f"{best.name} {verb}."
     if best.name == baseline.name:
         others = [m for m in board.ranked if not m.is_baseline]
         if not others:
-            return f"{best.name} ranks the next item best."
+            return f"{best.name} {verb}."
         won = max((c for c in board.group_comparisons if c.beats), key=lambda c: c.low, default=None)
         if won is None:
             return f"No trained model beats {best.name}."
         return f"On the whole no trained model beats {best.name}; for {whom(won)} {won.model} does."
-    gain = best.headline / baseline.headline - 1 if baseline.headline else None
+    gain = board.display.sign * (best.headline / baseline.headline - 1) if baseline.headline else None
     compared = board.compared(best.name, baseline.name)
     if compared is None or not compared.is_significant:
         return f"{best.name} comes first, but its lead over {baseline.name} is within the noise."
     if gain is None:
-        return f"{best.name} ranks the next item best."
-    return f"{best.name} ranks the next item best, {gain:.0%} above {baseline.name}."
+        return f"{best.name} {verb}."
+    return (
+        f"{best.name} {verb}, {gain:.0%} {'above' if board.display.sign > 0 else 'less error than'} {baseline.name}."
+    )
 
 
 def finding(board: Leaderboard) -> str:
@@ -100,10 +103,10 @@ def finding(board: Leaderboard) -> str:
     if best is None:
         return "Every model failed; the table gives the reasons."
     m = best.metrics
+    low, high = best.interval
     sentence = (
-        f"For {m['hr@10']:.1%} of the {m['rows']:,} test rows the item that was taken next is among its first ten "
-        f"({HEADLINE} {number(m[HEADLINE])}, 95 % interval {number(m[f'{HEADLINE}_low'])} to "
-        f"{number(m[f'{HEADLINE}_high'])})."
+        f"{board.display.sentence.format(**m)} ({board.display.metric} {number(best.headline)}, 95 % interval "
+        f"{number(low)} to {number(high)})."
     )
     pairs = [(other.name, board.compared(best.name, other.name)) for other in board.ranked[1:]]
     close = [name for name, c in pairs if c is not None and not c.is_significant]
@@ -183,12 +186,12 @@ def sampled(board: Leaderboard) -> str:
 
 def metric_columns(board: Leaderboard) -> list[str]:
     """The metrics that any model reports, in the order of the table."""
-    return [name for name in (*_METRICS, *board.further) if any(name in m.metrics for m in board.ranked)]
+    return [name for name in (*board.display.columns, *board.further) if any(name in m.metrics for m in board.ranked)]
 
 
 def lower_is_better(board: Leaderboard, name: str) -> bool:
-    """Whether the lowest value of a column is its best; so it may be with metrics of other packages."""
-    return bool(board.further.get(name, {}).get("lower_is_better", False))
+    """Whether the lowest value of a column is its best."""
+    return name in board.display.lower or bool(board.further.get(name, {}).get("lower_is_better", False))
 
 
 def best_values(board: Leaderboard) -> dict[str, float]:
@@ -216,7 +219,7 @@ def mark(board: Leaderboard, model: str) -> tuple[str, str]:
     compared = board.compared(model, baseline.name) if baseline else None
     if compared is None:
         return "", ""
-    sign = "≈" if not compared.is_significant else "▲" if compared.difference > 0 else "▼"
+    sign = "≈" if not compared.is_significant else "▲" if board.display.sign * compared.difference > 0 else "▼"
     return sign, describe(compared)
 
 

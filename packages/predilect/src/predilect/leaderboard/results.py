@@ -6,10 +6,58 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from predilect.configuration import plain
 from predilect.runs import read_json
 
 SCHEMA = 1
 HEADLINE = "ndcg@10"
+
+
+@dataclass(frozen=True)
+class Display:
+    """What the table, the plots and the page show of a contest, and what they call it; by default, of recommenders.
+
+    Attributes:
+        metric: sorts the models, and is compared row by row.
+        lower: metrics whose lowest value is the best one.
+        columns: metrics of the table, as far as any model has them.
+        shares: those that are shown in percent.
+        title: of the first drawing.
+        verb: what the best model does best, as the headline says it.
+        sentence: of the best model's level; `str.format` with its metrics.
+        units: what is resampled for the intervals.
+        measuring: what a fitted model does on the test rows.
+        facts: (label, metric of the best model) at the head of the page.
+        protocol: how data were cut and measured, in sentences; empty: as a log's splits say it.
+        meanings: (metric, meaning); empty: those of ranked lists.
+    """
+
+    metric: str = HEADLINE
+    lower: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ("hr@10", HEADLINE, "mrr", "hr@1", "hr@5", "hr@20", "coverage@10", "valid_ratio")
+    shares: tuple[str, ...] = ("coverage@10", "valid_ratio")
+    title: str = "Who ranks the next item best"
+    verb: str = "ranks the next item best"
+    sentence: str = "For {hr@10:.1%} of the {rows:,} test rows the item that was taken next is among its first ten"
+    units: str = "users"
+    measuring: str = "ranking"
+    facts: tuple[tuple[str, str], ...] = (("users in test", "users"), ("items ranked", "candidates"))
+    protocol: str = ""
+    meanings: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def sign(self) -> int:
+        """1 where more of the metric is better, else -1."""
+        return -1 if self.metric in self.lower else 1
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Display:
+        """From `asdict`, with JSON's lists as tuples."""
+        return cls(**{name: _tuple(value) for name, value in values.items()})
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(map(_tuple, value)) if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True)
@@ -30,6 +78,7 @@ class ModelResult:
         error: why the model failed.
         further: metrics of other packages (`predilect.evaluation.further`), name -> `meaning` and `lower_is_better`;
             their values are among `metrics`.
+        metric: the one that models are sorted by and compared on.
     """
 
     name: str
@@ -44,6 +93,7 @@ class ModelResult:
     error: str | None = None
     groups: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     further: dict[str, dict[str, Any]] = field(default_factory=dict)
+    metric: str = HEADLINE
 
     @property
     def is_baseline(self) -> bool:
@@ -51,16 +101,21 @@ class ModelResult:
 
     @property
     def headline(self) -> float:
-        return float(self.metrics[HEADLINE])
+        return float(self.metrics[self.metric])
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the headline metric."""
+        return float(self.metrics[f"{self.metric}_low"]), float(self.metrics[f"{self.metric}_high"])
 
 
 @dataclass(frozen=True)
 class ModelComparison:
-    """The paired difference of two models on the same rows, `ndcg@10` of `model` minus that of `other`.
+    """The paired difference of two models on the same rows, the headline metric of `model` minus that of `other`.
 
     Attributes:
-        difference: mean over rows.
-        low, high: 95 % interval, bootstrap over users.
+        difference: of the metric over these rows.
+        low, high: 95 % interval, bootstrap over users (`Display.units`).
         p_value: two-sided.
     """
 
@@ -113,7 +168,11 @@ class Leaderboard:
         models: best first; failed ones last.
         comparisons: every model against the best baseline, and the best model against every other.
         group_comparisons: every trained model against the best baseline, by kinds of rows.
-        examples: users with their history, next item and every model's first five.
+        examples: users with their history, next item and every model's first five; of other contests a table of test
+            rows, column -> text.
+        display: what is shown, and what it is called.
+        figures: further drawings of the page: `title`, `note`, `x`, `y` (names of the axes), `diagonal` (whether equal
+            values have a line), and `series`, each with `name`, `points` ((x, y), ...) and `line` (whether joined).
         versions, hardware, command, date: where the numbers come from.
     """
 
@@ -129,6 +188,8 @@ class Leaderboard:
     date: str
     schema: int = SCHEMA
     group_comparisons: list[GroupComparison] = field(default_factory=list)
+    display: Display = field(default_factory=Display)
+    figures: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def further(self) -> dict[str, dict[str, Any]]:
@@ -167,7 +228,8 @@ class Leaderboard:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `results.json`."""
-        return {"schema": self.schema, **{k: v for k, v in asdict(self).items() if k != "schema"}}
+        values = {k: v for k, v in asdict(self).items() if k != "schema"}
+        return {"schema": self.schema, **values, "display": plain(self.display)}
 
     @classmethod
     def load(cls, path: str | Path) -> Leaderboard:
@@ -187,15 +249,21 @@ class Leaderboard:
         values["models"] = [ModelResult(**m) for m in values["models"]]
         values["comparisons"] = [ModelComparison(**c) for c in values["comparisons"]]
         values["group_comparisons"] = [GroupComparison(**c) for c in values.get("group_comparisons", [])]
+        values["display"] = Display.from_dict(values.get("display", {}))
         return cls(**values)
 
 
-def sort_models(models: list[ModelResult]) -> list[ModelResult]:
-    """Best first by `ndcg@10`, then `mrr`, then name; failed models last."""
+def sort_models(models: list[ModelResult], sign: int = 1) -> list[ModelResult]:
+    """Best first by the headline metric, then `mrr`, then name; failed models last.
+
+    Args:
+        models: to sort.
+        sign: -1 where the lowest value is the best one.
+    """
 
     def key(model: ModelResult) -> tuple[Any, ...]:
         if model.status == "failed":
             return (1, 0.0, 0.0, model.name)
-        return (0, -model.headline, -float(model.metrics["mrr"]), model.name)
+        return (0, -sign * model.headline, -float(model.metrics.get("mrr", 0.0)), model.name)
 
     return sorted(models, key=key)

@@ -11,12 +11,11 @@ from rich.text import Text
 
 from predilect.leaderboard.charts import duration
 from predilect.leaderboard.report import best_values, lower_is_better, mark, metric_columns, number, percent, sampled
-from predilect.leaderboard.results import HEADLINE, Leaderboard, ModelResult
+from predilect.leaderboard.results import Leaderboard, ModelResult
 
-_SHARES = ("coverage@10", "valid_ratio")
 _UNBOUND = Console(width=10_000)
 _COSTS = ("parameters", "fit", "rank")
-_LAST_TO_GO = (HEADLINE, "hr@10", "fit", "coverage@10", "mrr", "hr@1")  # where the screen is narrow
+_LAST_TO_GO = ("hr@10", "fit", "coverage@10", "mrr", "hr@1")  # where the screen is narrow
 
 
 def results_table(board: Leaderboard, width: int | None = None) -> Table:
@@ -27,7 +26,8 @@ def results_table(board: Leaderboard, width: int | None = None) -> Table:
         width: of the screen, in characters; columns that do not fit are left out, and the caption says so.
     """
     columns = [*metric_columns(board), *_COSTS]
-    by_need = sorted(columns, key=lambda c: _LAST_TO_GO.index(c) if c in _LAST_TO_GO else len(_LAST_TO_GO))
+    last = (board.display.metric, *_LAST_TO_GO)
+    by_need = sorted(columns, key=lambda c: last.index(c) if c in last else len(last))
     for kept in range(len(columns), 0, -1):
         table = _table(board, [c for c in columns if c in by_need[:kept]], complete=kept == len(columns))
         if width is None or Measurement.get(_UNBOUND, _UNBOUND.options, table).maximum <= width:
@@ -36,7 +36,7 @@ def results_table(board: Leaderboard, width: int | None = None) -> Table:
 
 
 def _table(board: Leaderboard, columns: Sequence[str], *, complete: bool) -> Table:
-    caption = [f"{HEADLINE} with its 95 % interval, bootstrap over users"]
+    caption = [f"{board.display.metric} with its 95 % interval, bootstrap over {board.display.units}"]
     if (baseline := board.best_baseline) is not None:
         caption += [
             f"against {baseline.name}, the best method without training:",
@@ -68,11 +68,11 @@ def _cell(board: Leaderboard, model: ModelResult, name: str, best: float) -> Tex
     if name not in model.metrics:
         return Text("-", style="dim")
     value = float(model.metrics[name])
-    shown = percent(value) if name in _SHARES else number(value)
+    shown = percent(value) if name in board.display.shares else number(value)
     text = Text(shown, style="bold" if value == best else "")
-    if name != HEADLINE:
+    if name != board.display.metric:
         return text
-    low, high = model.metrics[f"{HEADLINE}_low"], model.metrics[f"{HEADLINE}_high"]
+    low, high = model.interval
     sign = mark(board, model.name)[0]
     colours = {"▲": "green", "▼": "red"}
     return Text.assemble((f"{sign} ", colours.get(sign, "")), text, (f" {number(low)}-{number(high)}", "dim"))
