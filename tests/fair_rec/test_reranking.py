@@ -223,6 +223,27 @@ def test_mistakes_are_named(splits: Any, knn: ItemKNN) -> None:
         GroupReranker(base="item-knn", reweight=True, rule="none").fit(splits)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"base": "sasrek"}, "base 'sasrek' is neither a folder nor a recommender"),
+        ({"base": "popularity", "reweight": True}, "popularity counts and has no loss for weights to act on"),
+        ({"base": "sasrec", "base_options": {"hiden_size": 8}}, "did you mean hidden_size"),
+        ({"base": "injection", "base_options": {"members": ["nobody"]}}, "member 'nobody' is neither a folder"),
+        ({"base": ".", "reweight": True}, "fitted already: leave reweight and base_options out"),
+    ],
+)
+def test_what_a_base_cannot_take_is_refused_before_data_are_read(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        GroupReranker(**options).require_ready()
+
+
+@pytest.mark.parametrize("options", [{"base": "sasrec", "reweight": True}, {"base": "item-knn"}])
+def test_what_a_base_can_take_is_ready(options: dict[str, Any], knn: ItemKNN) -> None:
+    GroupReranker(**options).require_ready()
+    GroupReranker.over(knn).require_ready()
+
+
 def test_a_frontier_has_a_row_a_setting(splits: Any, knn: ItemKNN, groups: Any) -> None:
     table = frontier(knn, splits, groups, alphas=(0.0, 0.1), tolerances=(0.02,), k=5, max_rows=50)
     assert table.rule.tolist() == ["paper", "paper", "programme"]

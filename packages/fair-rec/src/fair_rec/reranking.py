@@ -20,7 +20,7 @@ from fair_rec.metrics import dgu, group_unfairness, mgu
 from fair_rec.programme import Programme, item_prices, parted
 from fair_rec.reference import item_counts, reference_proportions
 from fair_rec.reweighting import GroupReweighting
-from predilect.configuration import at_least, new_defaults, option
+from predilect.configuration import at_least, make_config, new_defaults, option
 from predilect.data import SequenceSplits
 from predilect.evaluation import evaluate
 from predilect.evaluation.ranking import top_items
@@ -187,7 +187,35 @@ class GroupReranker(Recommender[ConfigT]):
         known = self.config.base in available_recommenders()
         return recommender_class(self.config.base)().unsuited(splits) if known else None
 
+    def require_ready(self) -> None:
+        """Refuse a base that is not there, and what a base cannot take: weights where it only counts, options and
+        weights where it is fitted already."""
+        name = self.config.base
+        if self._given_base is not None:
+            return
+        if name not in available_recommenders():
+            if not Path(name).is_dir():
+                raise ValueError(
+                    f"base {name!r} is neither a folder nor a recommender; there are "
+                    f"{', '.join(available_recommenders())}"
+                )
+            if self.config.reweight or self.config.base_options:
+                raise ValueError(f"the saved base {name} is fitted already: leave reweight and base_options out")
+            return
+        kind = recommender_class(name)
+        if self.config.reweight and kind.num_parameters is Recommender.num_parameters:  # none, whatever the data
+            raise ValueError(f"{name} counts and has no loss for weights to act on: set reweight to false")
+        self._new_base(kind).require_ready()
+
+    def _new_base(self, kind: type[Recommender]) -> Recommender:
+        return kind(
+            make_config(
+                kind.config_class, {"seed": self.config.seed, **self.config.base_options}, source="base_options"
+            )
+        )
+
     def _fit(self, data: SequenceSplits, folder: Path) -> None:
+        self.require_ready()
         groups = self._given_groups or self._groups(data)
         if groups.num_items != data.num_items:
             raise ValueError(f"the groups are of {groups.num_items} items, the data has {data.num_items}")
@@ -210,23 +238,12 @@ class GroupReranker(Recommender[ConfigT]):
     def _fitted_base(self, data: SequenceSplits, groups: ItemGroups, folder: Path) -> Recommender:
         name = self.config.base
         if name not in available_recommenders():
-            if not Path(name).is_dir():
-                raise ValueError(
-                    f"base {name!r} is neither a folder nor a recommender; there are "
-                    f"{', '.join(available_recommenders())}"
-                )
-            if self.config.reweight or self.config.base_options:
-                raise ValueError(f"the saved base {name} is fitted already: leave reweight and base_options out")
             return Recommender.from_pretrained(name)
-        kind = recommender_class(name)
-        base = kind(**{"seed": self.config.seed, **self.config.base_options})
+        base = self._new_base(recommender_class(name))
         base.callbacks = self.callbacks
         if self.config.reweight:
             data = GroupReweighting(groups, self.config.smoothing).apply(data)
-        base.fit(data, output_dir=folder / _BASE, resume=True)
-        if self.config.reweight and not base.num_parameters:
-            raise ValueError(f"{name} counts and has no loss for weights to act on: set reweight to false")
-        return base
+        return base.fit(data, output_dir=folder / _BASE, resume=True)
 
     def _relative_unfairness(self, data: SequenceSplits, groups: ItemGroups, reference: np.ndarray) -> np.ndarray:
         """(N + 1,) of each item, from the base's lists for validation rows."""
