@@ -22,7 +22,7 @@ def render(results: Path) -> dict[str, str]:
     """File name -> text of the two pages, from `results/speed/*.json` and `results/claims/*.json`.
 
     `results/interval_coverage.json` says how far the intervals can be trusted, `results/withdrawn.json` what became
-    void.
+    void, `results/offline_rl_ope.json` what off-policy estimates are worth.
     """
     return {
         "SPEED.md": _speed(_read(results / "speed")),
@@ -30,6 +30,7 @@ def render(results: Path) -> dict[str, str]:
             _read(results / "claims"),
             _one(results / "interval_coverage.json"),
             _one(results / "withdrawn.json") or [],
+            _one(results / "offline_rl_ope.json"),
         ),
     }
 
@@ -84,7 +85,12 @@ def _speed(results: list[dict[str, Any]]) -> str:
     return _page(parts, "speed", results)
 
 
-def _claims(results: list[dict[str, Any]], coverage: dict[str, Any] | None, withdrawn: list[dict[str, Any]]) -> str:
+def _claims(
+    results: list[dict[str, Any]],
+    coverage: dict[str, Any] | None,
+    withdrawn: list[dict[str, Any]],
+    off_policy: dict[str, Any] | None = None,
+) -> str:
     verdicts = ledger(results)
     parts = [
         "# Claims of the papers, measured here",
@@ -108,6 +114,8 @@ def _claims(results: list[dict[str, Any]], coverage: dict[str, Any] | None, with
             *([f"Not run: {'; '.join(result['not_run'])}."] if result.get("not_run") else []),
             _origin(result),
         ]
+    if off_policy is not None:
+        parts += _off_policy(off_policy)
     if withdrawn:
         parts += [
             "## Withdrawn",
@@ -204,6 +212,23 @@ def _coverage(result: dict[str, Any]) -> str:
         f"{min(shares):.3f} to {max(shares):.3f} of the draws, the bootstrap over seeds and people that was here "
         f"before in {min(before):.3f} to {max(before):.3f}."
     )
+
+
+def _off_policy(result: dict[str, Any]) -> list[str]:
+    header = ("users", "beta", "estimator", "truth", "bias", "its error", "RMSE", "coverage", "effective sessions")
+    numbers = ("truth", "bias", "bias_error", "rmse", "coverage")
+    rows = (
+        (r["users"], f"{r['beta']:g}", r["estimator"], *(f"{r[n]:.4f}" for n in numbers), f"{r['effective']:.0f}")
+        for r in result["rows"]
+    )
+    return [
+        f"## {result['name']}",
+        "Off-policy estimates of the return of a policy against its true return, on simulated users. Coverage is the "
+        "share of the logs whose 95 % interval holds the truth; `logged` is what the log itself earned, the truth "
+        "where both policies are one.",
+        _table(header, rows),
+        _origin(result),
+    ]
 
 
 def _origin(result: dict[str, Any]) -> str:
