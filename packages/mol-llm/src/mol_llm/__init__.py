@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mol_llm.descriptions import DESCRIPTION as DESCRIPTION
     from mol_llm.descriptions import DescriptionData as DescriptionData
     from mol_llm.descriptions import DescriptionRows as DescriptionRows
+    from mol_llm.descriptions import describe_pairs as describe_pairs
     from mol_llm.descriptions import read_chebi20 as read_chebi20
     from mol_llm.descriptions import split_descriptions as split_descriptions
     from mol_llm.encoder import GINEncoder as GINEncoder
@@ -75,6 +76,7 @@ _HOMES = {
         "DESCRIPTION",
         "DescriptionData",
         "DescriptionRows",
+        "describe_pairs",
         "read_chebi20",
         "split_descriptions",
     ),
@@ -142,6 +144,7 @@ __all__ = [
     "SmilesReader",
     "__version__",
     "compare_pairs",
+    "describe_pairs",
     "evaluate_pairs",
     "evaluate_retrieval",
     "leak_report",

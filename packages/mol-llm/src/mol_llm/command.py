@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mol_llm.molecules import ReadPairs
     from mol_llm.pairs import PairData, PairTask
 
-Task = Literal["solvation", "interaction", "interaction-type", "absorption", "emission", "lifetime"]
+Task = Literal["solvation", "interaction", "interaction-type", "absorption", "emission", "lifetime", "description"]
 Layout = Literal[
     "csv",
     "chchminer",
@@ -27,6 +27,7 @@ Layout = Literal[
     "compsol",
     "abraham",
     "chromophore",
+    "chebi20",
 ]
 _FOLDERS = ("chchminer", "zhangddi", "deepddi", "drugbank")
 _OF_ANY_CSV = (
@@ -41,7 +42,9 @@ _TASKS_OF: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("freesolv", "combisolv", "combisolv-qm", "compsol", "abraham"), ("solvation",)),
     "drugbank": ("interaction-type",),
     "chromophore": ("absorption", "emission", "lifetime"),
+    "chebi20": ("description",),
 }
+_PAIRS_DRAWN = 10_000
 DATA, PARTS = "Data", "Parts"
 
 
@@ -56,13 +59,19 @@ class PairOptions:
     )
     task: Task = option(
         "What is asked: the free energy of solvation; whether two drugs interact, or (layout drugbank) how; of a "
-        "chromophore in a solvent the wavelength that is absorbed or emitted most, or the logarithm of the lifetime.",
+        "chromophore in a solvent the wavelength that is absorbed or emitted most, or the logarithm of the lifetime; "
+        "or (layout chebi20) a description of both, which is pair pre-training.",
         panel=DATA,
         default="solvation",
     )
     layout: Layout = option("A CSV with the columns below, or a published layout.", panel=DATA, default="csv")
     side_effect: str | None = option(
         "Layout twosides: the side effect that is asked about, as the file names it.", panel=DATA, default=None
+    )
+    drawn: int | None = option(
+        f"Layout chebi20: pairs that are drawn in all, from molecules of a part each; none: {_PAIRS_DRAWN:,}.",
+        panel=DATA,
+        default=None,
     )
     first: str = option("Column of the first molecule's SMILES (the solute).", panel=DATA, default="first")
     second: str = option("Column of the second molecule's SMILES (the solvent).", panel=DATA, default="second")
@@ -92,6 +101,13 @@ class PairOptions:
             raise ValueError(f"the layout {self.layout} is of the task {' or '.join(tasks)} (got --task {self.task})")
         if self.side_effect is not None and self.layout != "twosides":
             raise ValueError(f"side_effect is of the layout twosides (got --layout {self.layout}): leave it out")
+        if self.drawn is not None and self.layout != "chebi20":
+            raise ValueError(f"drawn is of the layout chebi20 (got --layout {self.layout}): leave it out")
+        if self.layout == "chebi20" and self.split not in ("pair", "scaffold"):
+            raise ValueError(
+                f"parts of drawn pairs share no molecule (split pair) or no scaffold (got --split {self.split})"
+            )
+        at_least(self, drawn=1)
 
     def read(self) -> PairData:
         """The rows, checked and divided.
@@ -109,10 +125,34 @@ class PairOptions:
             raise FileNotFoundError(f"there is no file {self.data}")
         if self.data.is_dir() and self.layout not in _FOLDERS:
             raise ValueError(f"the layout {self.layout} is one file, and {self.data} is a folder: name the file in it")
+        if self.layout == "chebi20":
+            return self._described(self.data)
         task, found = self._rows(self.data)
         parts = split_pairs(found.rows, self.split, fractions=self.ratios, seed=self.seed)
         left_out = tuple(str(remark) for remark in found.remarks if not remark.kept)
         return PairData(task, parts.train, parts.validation, parts.test, left_out)
+
+    def _described(self, data: Path) -> PairData:
+        """Pairs drawn from described molecules; no molecule is in two parts."""
+        from mol_llm.descriptions import DESCRIPTION, describe_pairs
+        from mol_llm.pairs import PairData, PairRows
+
+        options = DescriptionOptions(
+            data=data,
+            policy=self.policy,
+            canonical=self.canonical,
+            split="scaffold" if self.split == "scaffold" else "molecule",
+            ratios=self.ratios,
+            seed=self.seed,
+        )
+        molecules = options.read()
+        parts = (molecules.part(name) for name in ("train", "validation", "test"))
+        total = _PAIRS_DRAWN if self.drawn is None else self.drawn
+        train, validation, test = (
+            describe_pairs(part, max(1, round(share * total)), seed=self.seed) if share else PairRows([], [], [])
+            for part, share in zip(parts, self.ratios, strict=True)
+        )
+        return PairData(DESCRIPTION, train, validation, test, molecules.left_out)
 
     def _rows(self, data: Path) -> tuple[PairTask, ReadPairs]:
         """The task and its rows, checked."""

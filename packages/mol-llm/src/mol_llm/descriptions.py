@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from mol_llm.molecules import BadMolecule, Remark, SmilesReader, checked_target
 from mol_llm.pair_splits import split_pairs
 from mol_llm.pairs import PairRows, PairTask
@@ -133,3 +135,32 @@ def split_descriptions(
         DescriptionRows(part.first, part.targets) for part in (parts.train, parts.validation, parts.test)
     )
     return train, validation, test
+
+
+def describe_pairs(rows: DescriptionRows, count: int, *, words: int = 30, seed: int = 0) -> PairRows:
+    """Pairs of different molecules, drawn at random, and as target the description of both: pair pre-training.
+
+    Each description is cut to its first `words` words, as MolTC does. Pairs may repeat where there are few molecules.
+
+    Raises:
+        ValueError: fewer than two rows, or no pair or word asked for.
+
+    Examples:
+        >>> rows = describe_pairs(DescriptionRows(["CCO", "O"], ["An alcohol.", "Water it is."]), 1, words=2, seed=1)
+        >>> rows.pairs, rows.targets
+        ([('O', 'CCO')], ['First: Water it Second: An alcohol.'])
+    """
+    if len(rows) < 2 or count < 1 or words < 1:
+        raise ValueError(
+            f"pairs are drawn from two molecules or more, one pair and one word at least (got {len(rows)} molecules, "
+            f"{count} pairs, {words} words)"
+        )
+    draw = np.random.default_rng(seed)
+    first = draw.integers(len(rows), size=count)
+    second = (first + draw.integers(1, len(rows), size=count)) % len(rows)
+    texts = [" ".join(text.split()[:words]) for text in rows.texts]
+    return PairRows(
+        [rows.smiles[i] for i in first.tolist()],
+        [rows.smiles[i] for i in second.tolist()],
+        [f"First: {texts[i]} Second: {texts[j]}" for i, j in zip(first.tolist(), second.tolist(), strict=True)],
+    )

@@ -29,6 +29,7 @@ from mol_llm.pairs import PairData, PairTask
 from predilect.configuration import at_least, new_defaults, option
 from predilect.method import METHOD_FILE, MethodConfig
 from predilect.modeling.answer_scores import score_candidates, score_catalogue
+from predilect.modeling.base_model import read_base, require_same_base
 from predilect.modeling.generation import generate_text
 from predilect.modeling.soft_token_lm import SoftTokenCausalLM
 from predilect.runs import read_json, weights_fingerprint, write_json
@@ -186,6 +187,8 @@ class MolTC(PairMethod[MolTCConfig]):
     def _new_model(self) -> Any:
         config = self.config
         lm, tokenizer = base_model(config)
+        if config.start is not None:
+            _require_language_model(lm, Path(config.start))
         lm = lm if config.tuning == "frozen" else with_lora(lm, config)
         tuning = {"frozen": "frozen", "lora": "adapter", "full": "full"}[config.tuning]
         width = lm.get_input_embeddings().weight.shape[1]
@@ -199,9 +202,12 @@ class MolTC(PairMethod[MolTCConfig]):
         if config.start is not None:
             _start_from(molecules, config, Path(config.start))
         soft = SoftTokens({MOLECULE: self._slots})
-        return SoftTokenCausalLM(
+        model = SoftTokenCausalLM(
             lm, tokenizer, soft, input_sizes={}, projectors={MOLECULE: molecules}, tuning=tuning, seed=config.seed
         )
+        if config.start is not None:
+            _go_on(model, config, Path(config.start))
+        return model
 
     def _training_rows(self, data: PairData) -> list[dict[str, Any]]:
         """All rows that training reads, one after the other: each epoch in an order of its own."""
@@ -408,6 +414,17 @@ def _require_start(config: MolTCConfig, folder: Path) -> str:
     ]
     if kind == MolTC.name and there.get("minimol") != config.minimol:
         changed.append(f"minimol is {there.get('minimol')} there and {config.minimol} here")
+    tuned = there.get("tuning")
+    if kind == MolTC.name and tuned != "frozen":
+        # what was trained of the language model would be lost in silence
+        changed += [
+            f"{name} is {there.get(name)} there and {getattr(config, name)} here"
+            for name in (
+                "tuning",
+                *(("lora_rank", "lora_alpha", "lora_layers") if tuned == config.tuning == "lora" else ()),
+            )
+            if there.get(name) != getattr(config, name)
+        ]
     if kind == MolTC.name and there.get("sharing") not in ("tied", config.sharing):
         changed.append(f"sharing is {there.get('sharing')} there and {config.sharing} here")
     if changed:
@@ -445,6 +462,39 @@ def _start_from(molecules: MoleculeTokens, config: MolTCConfig, folder: Path) ->
     if wrong := different({key: own[key] for key in wanted}, branches):
         raise ValueError(f"start={folder} does not fit: its networks of molecules differ at {wrong}")
     molecules.load_state_dict(branches, strict=False)
+
+
+def _require_language_model(lm: Any, folder: Path) -> None:
+    """Raise ValueError where this language model, without adapter, is not the one that a saved `MolTC` was trained on.
+
+    One that was trained in full is known by the shapes of its weights alone, which `_go_on` compares.
+    """
+    about = read_json(folder / METHOD_FILE) or {}
+    if about.get("method") != MolTC.name or about["config"]["tuning"] == "full":
+        return
+    try:
+        require_same_base(lm, read_base(folder / "model"), folder)
+    except ValueError as error:
+        raise ValueError(f"start={folder} does not fit: {error}") from None
+
+
+def _go_on(model: SoftTokenCausalLM, config: MolTCConfig, folder: Path) -> None:
+    """Take what a saved `MolTC` trained of its language model.
+
+    Raises:
+        ValueError: weights of another shape; names the first.
+    """
+    about = read_json(folder / METHOD_FILE)
+    if about["method"] != MolTC.name:
+        return
+    if about["config"]["tuning"] == "frozen":
+        return
+    own = model.state_dict()
+    trained = {key: value for key, value in _weights(folder).items() if key.startswith("lm.")}
+    wrong = [key for key, value in trained.items() if key not in own or own[key].shape != value.shape]
+    if wrong:
+        raise ValueError(f"start={folder} does not fit: its language model differs at {wrong[0]}")
+    model.load_state_dict(trained, strict=False)
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:
