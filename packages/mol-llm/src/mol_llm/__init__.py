@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from mol_llm.pairs import PairData as PairData
     from mol_llm.pairs import PairRows as PairRows
     from mol_llm.pairs import PairTask as PairTask
+    from mol_llm.pairs import value_of as value_of
     from mol_llm.published import read_abraham as read_abraham
     from mol_llm.published import read_chromophore as read_chromophore
     from mol_llm.published import read_combisolv_qm as read_combisolv_qm
@@ -91,7 +92,17 @@ _HOMES = {
     "pair_gnn": ("PairGNN", "PairGNNConfig"),
     "pair_method": ("PairMethod",),
     "pair_splits": ("leak_report", "split_pairs"),
-    "pairs": ("ABSORPTION", "EMISSION", "INTERACTION", "LIFETIME", "SOLVATION", "PairData", "PairRows", "PairTask"),
+    "pairs": (
+        "ABSORPTION",
+        "EMISSION",
+        "INTERACTION",
+        "LIFETIME",
+        "SOLVATION",
+        "PairData",
+        "PairRows",
+        "PairTask",
+        "value_of",
+    ),
     "published": (
         "read_abraham",
         "read_chromophore",
@@ -167,6 +178,7 @@ __all__ = [
     "side_by_side",
     "split_descriptions",
     "split_pairs",
+    "value_of",
 ]
 
 __getattr__, __dir__ = attach(__name__, {name: f"mol_llm.{home}" for home, names in _HOMES.items() for name in names})

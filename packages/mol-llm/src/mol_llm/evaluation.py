@@ -42,7 +42,13 @@ class PairEvaluation:
 
 
 def evaluate_pairs(
-    task: PairTask, rows: PairRows, predictions: Any, *, bootstrap: int = 1000, seed: int = 0
+    task: PairTask,
+    rows: PairRows,
+    predictions: Any,
+    *,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    fallback: float | None = None,
 ) -> PairEvaluation:
     """Compare predictions with targets.
 
@@ -59,6 +65,8 @@ def evaluate_pairs(
         predictions: (R,) values, or (R, classes) probabilities.
         bootstrap: resamples; 0: no intervals.
         seed: of the resampling.
+        fallback: of a value task, what stands for a prediction that is NaN in `mae_imputed` and `rmse_imputed`, such
+            as the mean of the training targets; None: neither is computed.
 
     Raises:
         ValueError: another kind of task, another number of predictions, or fewer than two pairs to resample.
@@ -68,7 +76,7 @@ def evaluate_pairs(
     predicted = np.asarray(predictions, dtype=np.float64)
     targets = np.asarray(rows.targets, dtype=np.float64)
     if task.kind == "value":
-        found, per_row = _of_values(predicted, targets)
+        found, per_row = _of_values(predicted, targets, fallback)
     elif len(task.answers) == 2:
         predicted = predicted[:, 1]
         found, per_row = _of_two_classes(predicted, targets)
@@ -80,12 +88,17 @@ def evaluate_pairs(
     columns = {"first": list(rows.first), "second": list(rows.second), "target": targets, "prediction": predicted}
     kept = Dataset.from_dict(columns)
     results = {"rows": len(rows), **found, **_observed(task, kept)}
-    results |= {name: float(values.mean()) for name, values in per_row.items()}
+    results |= {name: float(values.mean()) for name, values in per_row.items() if name not in found}
     if bootstrap:
         for name, values in resampled_metrics(task, kept, resamples=bootstrap, seed=seed).items():
             results[f"{name}_low"], results[f"{name}_high"] = _ends(values)
         groups = _pair_numbers(kept)
-        for name, interval in bootstrap_intervals(per_row, groups=groups, resamples=bootstrap, seed=seed).items():
+        for name, values in per_row.items():
+            there = ~np.isnan(values)  # rows with a prediction
+            if len({*groups[there]}) < 2 and not there.all():
+                continue
+            of_metric = {name: values[there]}
+            (interval,) = bootstrap_intervals(of_metric, groups=groups[there], resamples=bootstrap, seed=seed).values()
             results[f"{name}_low"], results[f"{name}_high"] = interval.low, interval.high
     return PairEvaluation(results, kept)
 
@@ -93,10 +106,11 @@ def evaluate_pairs(
 Measured = tuple[dict[str, float], dict[str, NDArray[np.float64]]]  # metrics, and those that are means over rows
 
 
-def _of_values(predicted: NDArray[np.float64], targets: NDArray[np.float64]) -> Measured:
-    metrics = RegressionMetrics()
+def _of_values(predicted: NDArray[np.float64], targets: NDArray[np.float64], fallback: float | None) -> Measured:
+    metrics = RegressionMetrics(fallback)
     metrics.update(predicted.tolist(), targets.tolist())
-    return metrics.compute(), {"mae": metrics.per_row()["mae"]}
+    rows = metrics.per_row()
+    return metrics.compute(), {name: rows[name] for name in ("mae", "mae_imputed") if name in rows}
 
 
 def _of_two_classes(predicted: NDArray[np.float64], targets: NDArray[np.float64]) -> Measured:
@@ -207,7 +221,7 @@ def _weighted_metrics(task: PairTask, targets: Floats, predicted: Floats, weight
         read = ~np.isnan(predicted)  # rows without a prediction are in `coverage`
         weights, error = weights[:, read], (predicted - targets)[read]
         total = weights.sum(axis=1)
-        around = targets[read] - targets[read].mean()  # near 0, so that squares cancel less
+        around = targets[read] - (targets[read].mean() if read.any() else 0.0)  # near 0, so that squares cancel less
         square = weights @ np.square(error)
         spread = weights @ np.square(around) - np.square(weights @ around) / total
         r2 = np.where(spread > 1e-9 * square, 1 - square / spread, np.nan)

@@ -19,13 +19,14 @@ from torch import Tensor
 from mol_llm.alignment import MoleculeAlignment
 from mol_llm.alignment_model import WEIGHTS, different, read_weights
 from mol_llm.encoder import side_by_side
+from mol_llm.evaluation import PairEvaluation, evaluate_pairs
 from mol_llm.graph_store import GraphStore
 from mol_llm.graphs import MoleculeGraphs, molecule_graph
 from mol_llm.minimol import MINIMOL_WIDTH, minimol, minimol_missing
 from mol_llm.molecule_options import GRAPHS, SHAPES, MoleculeOptions
 from mol_llm.molecule_tokens import ROLES, MoleculeTokens, Sharing, pair_inputs
 from mol_llm.pair_method import PairMethod
-from mol_llm.pairs import PairData, PairTask
+from mol_llm.pairs import PairData, PairTask, value_of
 from predilect.configuration import at_least, new_defaults, option
 from predilect.method import METHOD_FILE, MethodConfig
 from predilect.modeling.answer_scores import score_candidates, score_catalogue
@@ -52,6 +53,8 @@ _PARTS = "moltc.json"
 _OF_TEXT = re.compile(r"qformer\..*\.layer\.\d+\.(intermediate|output)\.")  # of the Q-Former, its layers for texts
 _BRANCH = re.compile(r"branches\.\d+\.(encoder|qformer)\.")
 _PAIRS_AT_ONCE = 64
+_WRITTEN = 20  # tokens of a text, where the task does not say
+LEVEL = 0.9  # of the intervals of values
 
 
 @dataclass
@@ -76,6 +79,11 @@ class MolTCConfig(MoleculeOptions, TuningOptions, AnswerOptions, MethodConfig):
     )
     chain_of_thought: bool = option(
         "Value tasks: say the interval, then the value (fine-grained chain of thought).", panel=PROMPT, default=True
+    )
+    generated: bool = option(
+        "Value tasks: also write the answers, read the values from them, and measure these (results `text`).",
+        panel=PROMPT,
+        default=False,
     )
     sharing: Sharing = option(
         "Networks of the two roles: tied, untied, or soft (one, with a low-rank change per role).",
@@ -138,6 +146,7 @@ class MolTC(PairMethod[MolTCConfig]):
         super().__init__(config, **options)
         self._model: Any = None
         self._range: tuple[float, float] = (0.0, 0.0)
+        self._mean = 0.0  # of the training values
         self._graphs = MoleculeGraphs(self.config.features)
         self._fingerprints: dict[str, Tensor] = {}
 
@@ -179,6 +188,7 @@ class MolTC(PairMethod[MolTCConfig]):
         if data.task.kind == "value":
             values = np.asarray(data.train.targets, dtype=float)
             self._range = (float(values.min()), float(values.max()))
+            self._mean = float(values.mean())
         self._model = self._new_model()
         rows = self._training_rows(data)
         run_stage(self._trainer(rows, folder), self.callbacks)
@@ -304,8 +314,79 @@ class MolTC(PairMethod[MolTCConfig]):
     def _predict(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64] | list[str]:
         if self.task.kind == "text":
             return self._texts(pairs)
-        probabilities: NDArray[np.float64] = self.log_probabilities(pairs).softmax(dim=1).double().numpy()
+        probabilities = self._probabilities(pairs)
         return probabilities if self.task.kind == "class" else probabilities @ self.values
+
+    def interval(
+        self, first: str | Sequence[str], second: str | Sequence[str], *, level: float = LEVEL
+    ) -> NDArray[np.float64]:
+        """Where the value of each of n pairs lies by the scores of the grid's texts, (n, 2): low and high.
+
+        The smallest values of the grid at which the probability of that value or less reaches `(1 - level) / 2` and
+        `(1 + level) / 2`. How often such intervals hold the truth is measured (`interval_coverage`): a model that was
+        trained for few steps may be sure and wrong.
+
+        Raises:
+            ValueError: another task than of values, a level outside (0, 1), or what `predict` raises.
+        """
+        self._require_values("an interval")
+        if not 0 < level < 1:
+            raise ValueError(f"level must be in (0, 1) (got {level})")
+        return self._interval(self._probabilities(self._pairs(first, second)), level)
+
+    def written_values(
+        self, first: str | Sequence[str], second: str | Sequence[str]
+    ) -> tuple[NDArray[np.float64], list[str]]:
+        """What the model writes for each of n pairs, and the values (n,) that are read from it (`value_of`).
+
+        NaN where the text says no number. `predict` needs no such reading: it scores the texts of all values.
+
+        Raises:
+            ValueError: another task than of values, or what `predict` raises.
+        """
+        self._require_values("a written value")
+        pairs = self._pairs(first, second)
+        lengths = [len(ids) for ids in self._encoded([self._answer(self.task, value) for value in self.values])]
+        texts = self._texts(pairs, max_new_tokens=max(lengths))
+        return np.array([value_of(text) for text in texts], dtype=np.float64), texts
+
+    def measure(self, data: PairData, part: str, options: Any) -> dict[str, PairEvaluation]:
+        """As `PairMethod.measure`; of a value task also how good its intervals are, and `text` (`generated`).
+
+        `interval_coverage` is the share of the rows whose target is in the central 90 % interval or within half a step
+        of it, `interval_width` the mean width. In `text` the values come from what the model writes: `coverage` says
+        how often there is one, and `mae_imputed` puts the mean of the training values where there is none.
+        """
+        if self.task.kind != "value":
+            return super().measure(data, part, options)
+        rows = self._measured_rows(data, part, options)
+        how = {"bootstrap": options.bootstrap, "seed": options.seed}
+        probabilities = self._probabilities(self._pairs(list(rows.first), list(rows.second)))
+        expected = evaluate_pairs(self.task, rows, probabilities @ self.values, **how)
+        low, high = self._interval(probabilities, LEVEL).T
+        targets, half = np.asarray(rows.targets, dtype=np.float64), self.task.step / 2 + 1e-9
+        held = (targets >= low - half) & (targets <= high + half)
+        expected.results["interval_coverage"] = float(held.mean())
+        expected.results["interval_width"] = float((high - low).mean())
+        if not self.config.generated:
+            return {"": expected}
+        values, _ = self.written_values(list(rows.first), list(rows.second))
+        return {"": expected, "text": evaluate_pairs(self.task, rows, values, fallback=self._mean, **how)}
+
+    def _require_values(self, what: str) -> None:
+        if self.task.kind != "value":
+            raise ValueError(f"{what} is of a task of values, and {self.task.name!r} is of the kind {self.task.kind}")
+
+    def _probabilities(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
+        """(n, values of the grid)."""
+        found: NDArray[np.float64] = self.log_probabilities(pairs).double().softmax(dim=1).numpy()
+        return found
+
+    def _interval(self, probabilities: NDArray[np.float64], level: float) -> NDArray[np.float64]:
+        reached = probabilities.cumsum(axis=1)
+        places = [(reached < share - 1e-9).sum(axis=1) for share in ((1 - level) / 2, (1 + level) / 2)]
+        ends: NDArray[np.float64] = self.values[np.stack(places, axis=1).clip(max=len(self.values) - 1)]
+        return ends
 
     @property
     def values(self) -> NDArray[np.float64]:
@@ -339,7 +420,7 @@ class MolTC(PairMethod[MolTCConfig]):
             return None
         return {MOLECULE: pair_inputs(pairs, self._graphs, self._fingerprints if self.config.minimol else None)}
 
-    def _texts(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    def _texts(self, pairs: Sequence[tuple[str, str]], *, max_new_tokens: int = _WRITTEN) -> list[str]:
         return [
             text
             for start in range(0, len(pairs), _PAIRS_AT_ONCE)
@@ -348,6 +429,7 @@ class MolTC(PairMethod[MolTCConfig]):
                 self.model.tokenizer,
                 self.prompts(pairs[start : start + _PAIRS_AT_ONCE], self.task),
                 vectors=self._vectors(pairs[start : start + _PAIRS_AT_ONCE]),
+                max_new_tokens=max_new_tokens,
             )
         ]
 
@@ -367,13 +449,13 @@ class MolTC(PairMethod[MolTCConfig]):
 
     def _save(self, folder: Path) -> None:
         self.model.save_pretrained(folder / "model")
-        write_json(folder / _PARTS, {"range": list(self._range)})
+        write_json(folder / _PARTS, {"range": list(self._range), "mean": self._mean})
 
     def _load(self, folder: Path) -> None:
         parts = read_json(folder / _PARTS)
         if parts is None:
             raise FileNotFoundError(f"{folder} has no {_PARTS}: it is incomplete, save the method again")
-        self._range = tuple(parts["range"])
+        self._range, self._mean = tuple(parts["range"]), parts["mean"]
         full = self.config.tuning == "full"
         base = None if full else base_model(self.config)[0]
         with quiet():

@@ -90,28 +90,36 @@ class PairMethod(Method[ConfigT]):
         """
         if task not in (None, self.task.name):
             raise ValueError(f"this {type(self).__name__} was fitted on {self.task.name!r}, not on {task!r}")
-        one = isinstance(first, str) and isinstance(second, str)
+        found = self._predict(self._pairs(first, second))
+        if not (isinstance(first, str) and isinstance(second, str)):
+            return found
+        return float(found[0]) if self.task.kind == "value" else found[0]
+
+    def _pairs(self, first: str | Sequence[str], second: str | Sequence[str]) -> list[tuple[str, str]]:
+        """What was given to `predict` as pairs that were read."""
         firsts, seconds = ([x] if isinstance(x, str) else list(x) for x in (first, second))
         if len(firsts) != len(seconds):
             raise ValueError(f"as many first as second molecules are needed (got {len(firsts)} and {len(seconds)})")
         pairs = list(zip(firsts, seconds, strict=True))
         self._read(pairs)
-        found = self._predict(pairs)
-        if not one:
-            return found
-        return float(found[0]) if self.task.kind == "value" else found[0]
+        return pairs
 
     def measure(self, data: PairData, part: str, options: Any) -> dict[str, PairEvaluation]:
         """`evaluate_pairs` of a part; of a text task nothing."""
         if self.task.kind == "text":
             return {}
+        rows = self._measured_rows(data, part, options)
+        predictions = self.predict(list(rows.first), list(rows.second))
+        result = evaluate_pairs(self.task, rows, predictions, bootstrap=options.bootstrap, seed=options.seed)
+        return {"": result}
+
+    def _measured_rows(self, data: PairData, part: str, options: Any) -> PairRows:
+        """The rows of a part, or as many of them as the options of the command say."""
         rows = data.part(part)
         if options.test_rows is not None and options.test_rows < len(rows):
             drawn = np.random.default_rng(options.seed).permutation(len(rows))[: options.test_rows]
             rows = take(rows, np.sort(drawn))
-        predictions = self.predict(list(rows.first), list(rows.second))
-        result = evaluate_pairs(self.task, rows, predictions, bootstrap=options.bootstrap, seed=options.seed)
-        return {"": result}
+        return rows
 
     # --- folders ----------------------------------------------------------------------------------------------
 

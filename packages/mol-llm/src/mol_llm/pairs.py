@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -59,6 +60,40 @@ class PairTask:
             math.floor(value / self.interval + 1e-9) * self.interval
         )  # of the value that is written, so that they fit
         return f"at least {_text(low)} and below {_text(low + self.interval)}, so the value is {_text(value)}."
+
+
+# a sign belongs to a number unless a digit stands before it, as in "3-5"
+_NUMBER = re.compile(r"(?<![\d.,])(?:(?<!\d)[-+\u2212\u2013]\s?)?(?:\d+(?:[.,]\d+)*|[.,]\d+)(?:[eE][-+]?\d+)?")
+_SAID = re.compile(r"value\s*(?:is|of|=|:)", re.IGNORECASE)
+_ONLY_AN_INTERVAL = re.compile(r"at least|below|above|between", re.IGNORECASE)
+
+
+def value_of(text: str) -> float:
+    """The number that a written answer says, NaN where it says none.
+
+    That is the first number behind "value is", or else the last of the text; a text that was cut after its interval
+    says none. Integers, signs as hyphen, minus or dash, decimal commas, commas between thousands and powers of ten
+    are read. MolTC's script takes the last decimal in the text, and stops at integers and at texts without a number.
+
+    Examples:
+        >>> [value_of(text) for text in ("at least -3 and below -2.5, so the value is -2.6.", "about 4 kcal/mol")]
+        [-2.6, 4.0]
+        >>> value_of("at least -3 and below -2.5, so")
+        nan
+    """
+    said = _SAID.search(text)
+    if said is None and _ONLY_AN_INTERVAL.search(text):
+        return math.nan
+    numbers = _NUMBER.findall(text[said.end() :] if said else text)
+    if not numbers:
+        return math.nan
+    number = numbers[0 if said else -1].replace("\u2212", "-").replace("\u2013", "-").replace(" ", "")
+    several = number.count(",") > 1 or ("," in number and "." in number)  # thousands
+    try:
+        value = float(number.replace(",", "" if several else "."))
+    except ValueError:  # such as 1.2.3
+        return math.nan
+    return value if math.isfinite(value) else math.nan
 
 
 def _text(value: float) -> str:
