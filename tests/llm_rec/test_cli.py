@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 import yaml
@@ -79,9 +78,8 @@ def test_train_keeps_a_recommender_and_its_results(trained: Path) -> None:
 
 
 def test_a_new_process_recommends_the_same_for_a_typed_history(trained: Path) -> None:
-    command = [sys.executable, "-m", "predilect", "recommend", "a", "b", "--model", str(trained), "-k", "5", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    told = json.loads(done.stdout)["recommendations"]
+    command = ["-m", "predilect", "recommend", "a", "b", "--model", trained, "-k", "5", "--json"]
+    told = json.loads(forked.run(command, check=True).stdout)["recommendations"]
     here = Recommender.from_pretrained(trained).recommend(["a", "b"], k=5)
     assert [r["title"] for r in told] == [r.title for r in here]
     assert [r["score"] for r in told] == pytest.approx([r.score for r in here], abs=1e-5)
@@ -97,21 +95,9 @@ def test_two_processes_train_the_model_of_one(run: Run, options: list[str], tmp_
     options = [o.replace("retriever=popularity", "retriever=gru4rec") for o in options]
     command = ["train", "llara", *options, "--set", "inject=none", "--set", "mode=text"]
     assert run(*command, "--output-dir", tmp_path / "one").exit_code == 0
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "predilect",
-    ]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "predilect"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*launch, *command, "--output-dir", str(tmp_path / "two")], capture_output=True, text=True, env=environment
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    forked.run([*launch, *command, "--output-dir", tmp_path / "two"], env=environment, check=True)
     assert not (tmp_path / "two" / "fit").exists()
     one, two = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()

@@ -6,11 +6,11 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 from datasets import Dataset
@@ -100,7 +100,7 @@ def launch(processes: int, tasks: dict[str, Any], folder: Path) -> dict[str, Any
         (folder / name).mkdir(parents=True)
     (folder / "train.py").write_text(SCRIPT)
     (folder / "tasks.json").write_text(json.dumps(tasks))
-    command = [sys.executable, str(folder / "train.py"), str(folder / "tasks.json"), str(folder)]
+    command = [str(folder / "train.py"), str(folder / "tasks.json"), str(folder)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     if processes > 1:
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(processes)}
@@ -112,7 +112,7 @@ def launch(processes: int, tasks: dict[str, Any], folder: Path) -> dict[str, Any
     try:
         for own, log in zip(ranks, logs, strict=True):
             with log.open("w") as file:
-                started.append(subprocess.Popen(command, env=own, stdout=file, stderr=subprocess.STDOUT))
+                started.append(forked.Process(command, env=own, stdout=file, stderr=subprocess.STDOUT))
         codes = [process.wait(timeout=300) for process in started]
     finally:
         for process in started:

@@ -4,11 +4,10 @@ import csv
 import itertools
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -310,12 +309,9 @@ def test_another_recommender_is_refused(run: Run, log_file: Path, tmp_path: Path
 
 @pytest.mark.slow
 def test_two_processes_train_one_recommender(options: list[str], log_file: Path, tmp_path: Path) -> None:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     command = ["predilect", "train", "dreamrec", *options, "--output-dir", str(tmp_path / "two")]
-    done = subprocess.run(
-        [*launch, *command], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = forked.run([*launch, *command], env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
     assert done.stdout.count("epoch 1:") == 1
     assert not (tmp_path / "two" / "fit").exists()
     splits = load(str(log_file)).split("temporal", max_history=10)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 from support import run
 
@@ -70,14 +69,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def predilect(site: Path, *arguments: object) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "predilect", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(site)},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    return forked.run(["-m", "predilect", *arguments], env={**os.environ, "PYTHONPATH": str(site)}, check=True).stdout
 
 
 def test_it_is_trained_and_asked_by_the_command_line(site: Path, tmp_path: Path) -> None:
@@ -103,7 +95,4 @@ def test_it_keeps_the_promises_of_a_recommender(site: Path) -> None:
     line = (
         "from predilect.testing import check_recommender; from stranger import LastSeen; check_recommender(LastSeen)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", line], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(site)}
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    forked.run(["-c", line], env={**os.environ, "PYTHONPATH": str(site)}, check=True)

@@ -4,12 +4,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from typer.testing import Result
 
@@ -107,19 +107,19 @@ def test_killed_in_training_and_resumed_gives_the_numbers_of_an_unbroken_run(log
             flag for name in ("gru4rec", "sasrec") for o in options for flag in ("--recommenders", f"{name}.{o}")
         ]
         data = ["--data", str(log_file), "--models", "gru4rec,sasrec", *SMALL, "--output-dir", str(folder)]
-        return [sys.executable, "-m", "predilect", "leaderboard", *data, *models]
+        return ["-m", "predilect", "leaderboard", *data, *models]
 
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(command(tmp_path / "unbroken"), env=env, check=True, capture_output=True)
+    forked.run(command(tmp_path / "unbroken"), env=env, check=True)
     broken = tmp_path / "broken"
-    process = subprocess.Popen(command(broken), env=env, stdout=subprocess.DEVNULL, start_new_session=True)
+    process = forked.Process(command(broken), env=env, stdout=subprocess.DEVNULL, start_new_session=True)
     while not any(broken.glob("models/sasrec/fit/**/checkpoint-*/trainer_state.json")):
         assert process.poll() is None, "the run ended before it could be killed: make it longer"
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (broken / "results.json").exists()
-    done = subprocess.run([*command(broken), "--resume"], env=env, check=True, capture_output=True, text=True)
+    done = forked.run([*command(broken), "--resume"], env=env, check=True)
     assert "sasrec continues where it was interrupted" in done.stdout
     assert "kept from the earlier run" in done.stdout  # gru4rec
     assert numbers(broken) == numbers(tmp_path / "unbroken")

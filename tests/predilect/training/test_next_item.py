@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -354,9 +355,8 @@ def test_killed_run_ends_like_an_unbroken_one(tmp_path, monkeypatch):
     script.write_text(SCRIPT)
     folder = tmp_path / "killed"
 
-    def start() -> subprocess.Popen[str]:
-        command = [sys.executable, str(script), str(folder), str(tmp_path / "killed-final")]
-        return subprocess.Popen(command, text=True, stdout=subprocess.PIPE)
+    def start() -> forked.Process:
+        return forked.Process([script, folder, tmp_path / "killed-final"], stdout=subprocess.DEVNULL)
 
     killed = start()
     deadline = time.monotonic() + 300
@@ -364,7 +364,7 @@ def test_killed_run_ends_like_an_unbroken_one(tmp_path, monkeypatch):
         assert killed.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    killed.send_signal(signal.SIGKILL)
+    killed.kill()
     assert killed.wait() == -signal.SIGKILL
     assert not (tmp_path / "killed-final").exists()  # it was killed in the middle
     assert start().wait(timeout=300) == 0

@@ -6,12 +6,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -191,9 +191,9 @@ def test_only_whole_checkpoints_are_continued(tmp_path: Path) -> None:
     assert newest_checkpoint(tmp_path / "nothing") is None
 
 
-def command(*given: str, launch: Sequence[str] = (sys.executable,)) -> subprocess.CompletedProcess[str]:
+def command(*given: str, launch: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    return subprocess.run([*launch, "-m", "predilect", *given], env=environment, capture_output=True, text=True)
+    return forked.run([*launch, "-m", "predilect", *given], env=environment)
 
 
 @pytest.mark.slow
@@ -203,16 +203,16 @@ def test_a_killed_run_resumes_to_the_same_model(small: list[str], tmp_path: Path
     more += ["--flip-rate", "0.4"]
     whole = run(*small, *more, "--output-dir", str(tmp_path / "whole"))
     killed = ["align", *small, *more, "--output-dir", str(tmp_path / "killed")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "predilect", *killed],
+    process = forked.Process(
+        ["-m", "predilect", *killed],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     while process.poll() is None and newest_checkpoint(tmp_path / "killed") is None:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "killed" / METRICS_FILE).exists()
     refused = command(*killed)
     assert refused.returncode == 2
@@ -242,7 +242,7 @@ def test_launchers_take_the_same_command(small: list[str], tmp_path: Path) -> No
     for name, launcher, batch in (("one", accelerate, "4"), ("two", torchrun, "2")):
         folder = tmp_path / name
         batches = ["--per-device-train-batch-size", batch, "--output-dir", str(folder)]
-        done = command("align", *small, *more, *batches, launch=[sys.executable, "-m", *launcher])
+        done = command("align", *small, *more, *batches, launch=["-m", *launcher])
         assert done.returncode == 0, done.stderr[-3000:]
         assert done.stdout.count("train_rows ") == 1  # the main process alone reports
         weights.append(load_file(folder / "model.safetensors"))
