@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from mol_llm.alignment import MoleculeAlignment
 from mol_llm.alignment_model import WEIGHTS, different, read_weights
+from mol_llm.descriptions import read_chebi20
 from mol_llm.encoder import side_by_side
 from mol_llm.evaluation import PairEvaluation, evaluate_pairs
 from mol_llm.graph_store import GraphStore
@@ -25,8 +27,9 @@ from mol_llm.graphs import MoleculeGraphs, molecule_graph
 from mol_llm.minimol import MINIMOL_WIDTH, minimol, minimol_missing
 from mol_llm.molecule_options import GRAPHS, SHAPES, MoleculeOptions
 from mol_llm.molecule_tokens import ROLES, MoleculeTokens, Sharing, pair_inputs
+from mol_llm.molecules import canonical_smiles
 from mol_llm.pair_method import PairMethod
-from mol_llm.pairs import PairData, PairTask, value_of
+from mol_llm.pairs import ANSWER, PairData, PairTask, read_reasoning, reasoned, value_of
 from predilect.configuration import at_least, new_defaults, option
 from predilect.method import METHOD_FILE, MethodConfig
 from predilect.modeling.answer_scores import score_candidates, score_catalogue
@@ -55,6 +58,7 @@ _BRANCH = re.compile(r"branches\.\d+\.(encoder|qformer)\.")
 _PAIRS_AT_ONCE = 64
 _WRITTEN = 20  # tokens of a text, where the task does not say
 LEVEL = 0.9  # of the intervals of values
+_TOKENS_OF_A_WORD = 3  # of chemists' words, about
 
 
 @dataclass
@@ -85,6 +89,15 @@ class MolTCConfig(MoleculeOptions, TuningOptions, AnswerOptions, MethodConfig):
         panel=PROMPT,
         default=False,
     )
+    descriptions: str | None = option(
+        "Table of molecules and descriptions (ChEBI-20's layout): describe both molecules, as far as they are in it, "
+        "then answer (broad-grained chain of thought). None: without.",
+        panel=PROMPT,
+        default=None,
+    )
+    description_words: int = option(
+        "Words of a description that are said, with descriptions=.", panel=PROMPT, default=30
+    )
     sharing: Sharing = option(
         "Networks of the two roles: tied, untied, or soft (one, with a low-rank change per role).",
         panel=GRAPHS,
@@ -105,7 +118,7 @@ class MolTCConfig(MoleculeOptions, TuningOptions, AnswerOptions, MethodConfig):
         self.check_language_model()
         self.check_training()
         self.check_molecules()
-        at_least(self, smiles_tokens=1)
+        at_least(self, smiles_tokens=1, description_words=1)
         if self.reads == "smiles" and self.graphs is not None:
             raise ValueError(f"with reads='smiles' no graph is read: leave graphs={self.graphs} out")
         if self.reads == "smiles" and self.minimol:
@@ -166,12 +179,18 @@ class MolTC(PairMethod[MolTCConfig]):
         super().require_ready()
         if self.config.graphs is not None and Path(self.config.graphs).exists():
             GraphStore(self.config.graphs, features=self.config.features)
+        if self.config.descriptions is not None and not Path(self.config.descriptions).is_file():
+            raise FileNotFoundError(f"there is no file {self.config.descriptions} of descriptions")
         if self.config.minimol and (missing := minimol_missing()) is not None:
             raise ValueError(missing)
         if self.config.start is not None:
             _require_start(self.config, Path(self.config.start))
 
     def _require(self, data: PairData) -> None:
+        if self.config.descriptions is not None and data.task.kind == "text":
+            raise ValueError(
+                f"{data.task.name!r} asks for a text, before which nothing is said: leave descriptions out"
+            )
         if self.config.graphs is not None:
             self._graphs.open(data.molecules(), self.config.graphs)
         super()._require(data)
@@ -179,6 +198,8 @@ class MolTC(PairMethod[MolTCConfig]):
     def _run(self, data: PairData) -> dict[str, Any]:
         run = super()._run(data)
         del run["config"]["graphs"]  # where they lie changes no result
+        if self.config.descriptions is not None:
+            run["config"]["descriptions"] = hashlib.sha256(Path(self.config.descriptions).read_bytes()).hexdigest()
         start = self.config.start and Path(self.config.start)
         if start:
             _require_start(self.config, start)
@@ -222,6 +243,9 @@ class MolTC(PairMethod[MolTCConfig]):
     def _training_rows(self, data: PairData) -> list[dict[str, Any]]:
         """All rows that training reads, one after the other: each epoch in an order of its own."""
         answers = self._encoded([self._answer(data.task, target) for target in data.train.targets])
+        if self.config.descriptions is not None:
+            before = self._ids([" " + text for text in self._reasons(data.train.pairs)])
+            answers = [[*said, *answer] for said, answer in zip(before, answers, strict=True)]
         pairs, count = data.train.pairs, len(data.train)
         prompts = self.prompts(pairs, data.task)
         draw = np.random.default_rng(self.config.seed)
@@ -231,6 +255,20 @@ class MolTC(PairMethod[MolTCConfig]):
             {"prompt_ids": prompts[i], "answer_ids": answers[i], "row": int(i), "pair": pairs[i]}
             for i in order.tolist()
         ]
+
+    def _reasons(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
+        """What is said of each training pair before its answer.
+
+        Raises:
+            ValueError: no molecule of these pairs is described.
+        """
+        path = str(self.config.descriptions)
+        rows = read_chebi20(path).rows
+        texts = {canonical_smiles(smiles): text for smiles, text in zip(rows.smiles, rows.texts, strict=True)}
+        known = {smiles: texts.get(canonical_smiles(smiles)) for pair in pairs for smiles in pair}
+        if not any(known.values()):
+            raise ValueError(f"{path} describes none of the training pairs' molecules: leave descriptions out")
+        return [reasoned(known[a], known[b], words=self.config.description_words) for a, b in pairs]
 
     def _trainer(self, rows: list[dict[str, Any]], folder: Path) -> AnswerTrainer:
         steps = math.ceil(len(rows) / self.config.batch_size)
@@ -347,8 +385,9 @@ class MolTC(PairMethod[MolTCConfig]):
         self._require_values("a written value")
         pairs = self._pairs(first, second)
         lengths = [len(ids) for ids in self._encoded([self._answer(self.task, value) for value in self.values])]
-        texts = self._texts(pairs, max_new_tokens=max(lengths))
-        return np.array([value_of(text) for text in texts], dtype=np.float64), texts
+        before = 0 if self.config.descriptions is None else self._reasoning_tokens
+        texts = self._texts(pairs, max_new_tokens=max(lengths) + before)
+        return np.array([value_of(text.rpartition(ANSWER)[2]) for text in texts], dtype=np.float64), texts
 
     def measure(self, data: PairData, part: str, options: Any) -> dict[str, PairEvaluation]:
         """As `PairMethod.measure`; of a value task also how good its intervals are, and `text` (`generated`).
@@ -404,6 +443,9 @@ class MolTC(PairMethod[MolTCConfig]):
         for start in range(0, len(pairs), _PAIRS_AT_ONCE):
             part = pairs[start : start + _PAIRS_AT_ONCE]
             prompts, vectors = self.prompts(part, self.task), self._vectors(part)
+            if self.config.descriptions is not None:
+                said = self._ids([" " + text for text in self._said(part)])
+                prompts = [[*prompt, *ids] for prompt, ids in zip(prompts, said, strict=True)]
             more: dict[str, Any] = {
                 "pad_token_id": self._pad,
                 "vectors": vectors,
@@ -419,6 +461,33 @@ class MolTC(PairMethod[MolTCConfig]):
         if not self._reads_graphs:
             return None
         return {MOLECULE: pair_inputs(pairs, self._graphs, self._fingerprints if self.config.minimol else None)}
+
+    def reasoning(self, first: Sequence[str], second: Sequence[str]) -> list[str]:
+        """What the model says of pairs before it answers, given which the answers are scored.
+
+        Raises:
+            ValueError: something that is no molecule, or it was fitted without `descriptions`.
+        """
+        if self.config.descriptions is None:
+            raise ValueError("this MolTC was fitted without descriptions: it answers at once")
+        pairs = list(zip(first, second, strict=True))
+        self._read(pairs)
+        parts = [pairs[start : start + _PAIRS_AT_ONCE] for start in range(0, len(pairs), _PAIRS_AT_ONCE)]
+        return [text for part in parts for text in self._said(part)]
+
+    @property
+    def _reasoning_tokens(self) -> int:
+        return _TOKENS_OF_A_WORD * ROLES * self.config.description_words
+
+    def _said(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
+        texts = generate_text(
+            self.model,
+            self.model.tokenizer,
+            self.prompts(pairs, self.task),
+            max_new_tokens=self._reasoning_tokens,
+            vectors=self._vectors(pairs),
+        )
+        return [read_reasoning(text) for text in texts]
 
     def _texts(self, pairs: Sequence[tuple[str, str]], *, max_new_tokens: int = _WRITTEN) -> list[str]:
         return [

@@ -96,6 +96,36 @@ def value_of(text: str) -> float:
     return value if math.isfinite(value) else math.nan
 
 
+ANSWER = "Answer:"  # between what is said about the molecules and the answer
+
+
+def reasoned(first: str | None, second: str | None, *, words: int) -> str:
+    """What is said before the answer (broad-grained chain of thought): the descriptions that there are, and `ANSWER`.
+
+    Examples:
+        >>> reasoned("An alcohol with one ring.", None, words=2)
+        'First: An alcohol Answer:'
+    """
+    said = [
+        f"{name} {' '.join(text.split()[:words]).replace(ANSWER, '')}"
+        for name, text in (("First:", first), ("Second:", second))
+        if text is not None
+    ]
+    return " ".join([*said, ANSWER])
+
+
+def read_reasoning(text: str) -> str:
+    """What a model wrote before its answer, with `ANSWER` at the end; all that it wrote where it came to no answer.
+
+    Examples:
+        >>> read_reasoning("First: An alcohol Answer: Yes, they interact.")
+        'First: An alcohol Answer:'
+        >>> read_reasoning("First: An alcohol that is an alcohol that")
+        'First: An alcohol that is an alcohol that Answer:'
+    """
+    return f"{text.partition(ANSWER)[0].strip()} {ANSWER}".strip()
+
+
 def _text(value: float) -> str:
     return f"{round(value, 6) + 0.0:g}"  # + 0.0: no minus zero
 
