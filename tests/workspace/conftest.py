@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,28 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheels")
     run("uv", "build", "--all-packages", "--no-sources", "--wheel", "--out-dir", folder, cwd=REPOSITORY)
     return folder
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`environment()`: the Python of a fresh, empty environment, in the place of the one before.
+
+    The place is always the same so that what Python compiles of the libraries (torch and transformers take it half a
+    minute) serves all of them: it is kept by path, and looked at again where a file's date or size differs.
+    """
+    folder = tmp_path_factory.mktemp("environment")
+
+    def fresh(*options: str) -> Path:
+        run("uv", "venv", "--quiet", "--clear", *options, "--python", sys.executable, folder / "venv", cwd=folder)
+        return folder / "venv" / "bin" / "python"
+
+    return fresh
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables by which processes share what Python compiles, outside of the environments."""
+    return {"PYTHONPYCACHEPREFIX": str(tmp_path_factory.mktemp("compiled"))}
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 import venv
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,15 +21,17 @@ def wheel_of(member: Member, wheels: Path) -> Path:
     return wheel
 
 
-def run_readme(member: Member, python: Path, folder: Path) -> None:
+def run_readme(member: Member, python: Path, folder: Path, compiled: dict[str, str]) -> None:
     """Import the package and run its README's examples outside the repository."""
-    run(python, "-c", f"import {member.import_name} as m; print(m.__version__)", cwd=folder)
+    run(python, "-c", f"import {member.import_name} as m; print(m.__version__)", cwd=folder, **compiled)
     blocks = code_blocks(member.folder / "README.md", "python")
     assert blocks, f"the README of {member.name} has no Python example"
     for number, block in enumerate(blocks):
         script = folder / f"readme_{number}.py"
         script.write_text(block)
-        assert run(python, script, cwd=folder).strip(), f"example {number} of {member.name} printed nothing"
+        assert run(python, script, cwd=folder, **compiled).strip(), (
+            f"example {number} of {member.name} printed nothing"
+        )
 
 
 @each_member
@@ -49,10 +51,15 @@ def test_siblings_are_required_as_ranges(member: Member) -> None:
 
 
 @each_member
-def test_wheel_installs_alone_and_runs_its_readme(member: Member, wheels: Path, locked: Path, tmp_path: Path) -> None:
-    environment = tmp_path / "venv"
-    run("uv", "venv", "--quiet", "--python", sys.executable, environment, cwd=tmp_path)
-    python = environment / "bin" / "python"
+def test_wheel_installs_alone_and_runs_its_readme(
+    member: Member,
+    wheels: Path,
+    locked: Path,
+    environment: Callable[..., Path],
+    compiled: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    python = environment()
     # fmt: off
     run("uv", "pip", "install", "--quiet", "--python", python, "--find-links", wheels, "--constraints", locked,
         wheel_of(member, wheels), cwd=tmp_path)
@@ -60,7 +67,7 @@ def test_wheel_installs_alone_and_runs_its_readme(member: Member, wheels: Path, 
     listed = run("uv", "pip", "list", "--python", python, "--format", "freeze", cwd=tmp_path)
     installed = {line.split("==")[0] for line in listed.splitlines()}
     assert installed & {m.name for m in members()} == {member.name} | member.siblings
-    run_readme(member, python, tmp_path)
+    run_readme(member, python, tmp_path, compiled)
 
 
 @pytest.mark.slow
@@ -68,9 +75,12 @@ def test_core_installs_by_plain_pip(wheels: Path, tmp_path: Path) -> None:
     core = next(m for m in members() if m.name == "predilect")
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", "--find-links", wheels, f"{core.name}[plots]", cwd=tmp_path)
+    # fmt: off
+    run(python, "-m", "pip", "install", "--quiet", "--find-links", wheels, f"{core.name}[plots]",
+        cwd=tmp_path)
+    # fmt: on
     run(python, "-m", "pip", "check", cwd=tmp_path)
-    run_readme(core, python, tmp_path)
+    run_readme(core, python, tmp_path, {})
 
 
 def test_installs_from_a_git_subdirectory(locked: Path, tmp_path: Path) -> None:
