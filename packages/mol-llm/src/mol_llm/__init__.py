@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from mol_llm.pairs import PairRows as PairRows
     from mol_llm.pairs import PairTask as PairTask
     from mol_llm.pairs import value_of as value_of
+    from mol_llm.predicting import PredictedFile as PredictedFile
+    from mol_llm.predicting import predict_csv as predict_csv
     from mol_llm.published import read_abraham as read_abraham
     from mol_llm.published import read_chromophore as read_chromophore
     from mol_llm.published import read_combisolv_qm as read_combisolv_qm
@@ -103,6 +105,7 @@ _HOMES = {
         "PairTask",
         "value_of",
     ),
+    "predicting": ("PredictedFile", "predict_csv"),
     "published": (
         "read_abraham",
         "read_chromophore",
@@ -150,6 +153,7 @@ __all__ = [
     "PairMinimolConfig",
     "PairRows",
     "PairTask",
+    "PredictedFile",
     "QFormer",
     "RetrievalEvaluation",
     "SmilesReader",
@@ -161,6 +165,7 @@ __all__ = [
     "leak_report",
     "molecule_graph",
     "pair_inputs",
+    "predict_csv",
     "read_abraham",
     "read_chchminer",
     "read_chebi20",

@@ -97,7 +97,7 @@ class PairOptions:
     def __post_init__(self) -> None:
         at_least(self, bootstrap=10, seed=0)
         tasks = _TASKS_OF.get(self.layout, _OF_ANY_CSV)
-        if self.task not in tasks:
+        if self.task is not None and self.task not in tasks:
             raise ValueError(f"the layout {self.layout} is of the task {' or '.join(tasks)} (got --task {self.task})")
         if self.side_effect is not None and self.layout != "twosides":
             raise ValueError(f"side_effect is of the layout twosides (got --layout {self.layout}): leave it out")
@@ -109,8 +109,16 @@ class PairOptions:
             )
         at_least(self, drawn=1)
 
-    def read(self) -> PairData:
+    @property
+    def published_tasks(self) -> tuple[str, ...]:
+        """Names of the tasks that a published layout is of; empty: a CSV, which is of any."""
+        return _TASKS_OF.get(self.layout, ())
+
+    def read(self, task: PairTask | None = None) -> PairData:
         """The rows, checked and divided.
+
+        Args:
+            task: what is asked; None: the task of this name.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -127,7 +135,7 @@ class PairOptions:
             raise ValueError(f"the layout {self.layout} is one file, and {self.data} is a folder: name the file in it")
         if self.layout == "chebi20":
             return self._described(self.data)
-        task, found = self._rows(self.data)
+        task, found = self._rows(self.data, task)
         parts = split_pairs(found.rows, self.split, fractions=self.ratios, seed=self.seed)
         left_out = tuple(str(remark) for remark in found.remarks if not remark.kept)
         return PairData(task, parts.train, parts.validation, parts.test, left_out)
@@ -154,7 +162,7 @@ class PairOptions:
         )
         return PairData(DESCRIPTION, train, validation, test, molecules.left_out)
 
-    def _rows(self, data: Path) -> tuple[PairTask, ReadPairs]:
+    def _rows(self, data: Path, task: PairTask | None) -> tuple[PairTask, ReadPairs]:
         """The task and its rows, checked."""
         from mol_llm import published, readers
         from mol_llm.molecules import SmilesReader
@@ -165,12 +173,12 @@ class PairOptions:
             return published.read_drugbank(data, reader=reader)
         if self.layout == "twosides":
             return published.read_twosides(data, self.side_effect, reader=reader)
-        task = TASKS[self.task]
+        task = task or TASKS[self.task]
         if self.layout == "csv":
             columns = {"first": self.first, "second": self.second, "target": self.target}
             return task, readers.read_pairs_csv(data, task, reader=reader, **columns)
         if self.layout == "chromophore":
-            return task, published.read_chromophore(data, self.task, reader=reader)
+            return task, published.read_chromophore(data, task.name, reader=reader)
         home = readers if self.layout in ("chchminer", "freesolv", "combisolv") else published
         return task, getattr(home, f"read_{self.layout.replace('-', '_')}")(data, reader=reader)
 

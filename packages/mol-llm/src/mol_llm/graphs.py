@@ -80,6 +80,10 @@ class MoleculeGraphs(Mapping[str, Data]):
                 except ValueError as error:
                     raise ValueError(f"row {row}: {error}") from None
 
+    def forget(self) -> None:
+        """Free the graphs that were made in memory."""
+        self._made.clear()
+
     def __getitem__(self, smiles: str) -> Data:
         if self._store is not None and smiles in self._store:
             return self._store[smiles]

@@ -349,6 +349,10 @@ class MolTC(PairMethod[MolTCConfig]):
 
     # --- predictions ------------------------------------------------------------------------------------------
 
+    def forget(self) -> None:
+        self._graphs.forget()
+        self._fingerprints.clear()
+
     def _predict(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64] | list[str]:
         if self.task.kind == "text":
             return self._texts(pairs)
@@ -506,7 +510,14 @@ class MolTC(PairMethod[MolTCConfig]):
         """How much each query reads of each atom of a molecule, (queries, atoms), in the order of the SMILES.
 
         Rows sum to 1 together with what is read of the mean of the atoms.
+
+        Raises:
+            ValueError: no SMILES, a role other than 0 and 1, or a method that reads no graphs.
         """
+        if not self._reads_graphs:
+            raise ValueError("this MolTC reads SMILES alone (reads='smiles'): it has no queries that read atoms")
+        if role not in range(ROLES):
+            raise ValueError(f"role is 0, the first molecule, or 1, the second (got {role})")
         graphs = side_by_side([molecule_graph(smiles, self.config.features)])
         module = self.model.projectors[MOLECULE]
         device = next(module.parameters()).device

@@ -165,6 +165,9 @@ class PairGNN(NumbersOnly[PairGNNConfig]):
     def _read(self, pairs: Sequence[tuple[str, str]]) -> None:
         self._graphs.read(pairs)
 
+    def forget(self) -> None:
+        self._graphs.forget()
+
     # --- fitting ----------------------------------------------------------------------------------------------
 
     def _fit(self, data: PairData, folder: Path) -> None:

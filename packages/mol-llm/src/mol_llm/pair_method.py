@@ -69,6 +69,12 @@ class PairMethod(Method[ConfigT]):
             ValueError: something that is no molecule; names row and SMILES.
         """
 
+    def forget(self) -> None:
+        """Free what was kept of molecules that were read, which grows with every call of `predict`.
+
+        Whoever predicts millions of pairs part by part calls it in between.
+        """
+
     @abstractmethod
     def _predict(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64] | list[str]:
         """Of n pairs that were read: values (n,), probabilities (n, classes), or n texts."""

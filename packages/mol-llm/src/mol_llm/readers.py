@@ -138,10 +138,10 @@ def present(folder: str | Path, name: str) -> Path:
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[TextIO]:
-    """A text file, plain or compressed by gzip."""
+    """A text file, plain or compressed by gzip, without the byte-order mark that spreadsheets write."""
     if str(path).endswith(".gz"):
-        with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+        with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as file:
             yield file
     else:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="") as file:
             yield file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
 
 ENDINGS = (".csv", ".jsonl", ".parquet")
 HISTORY, BETWEEN = "history", "|"
+ADDED = ("recommended", "item_id", "score", "error")
 Row = dict[str, Any]
 
 
@@ -94,12 +94,14 @@ def _rows(source: Path) -> Iterator[Row]:
 
 
 def _csv_rows(source: Path) -> Iterator[Row]:
-    with source.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        _require_history(reader.fieldnames or [], source)
-        for row in reader:
-            if None in row or None in row.values():
-                raise ValueError(f"{source}, line {reader.line_num}: another number of columns than in the first line")
+    from predilect.runs import CsvRows
+
+    with CsvRows(source) as reader:
+        _require_history(reader.names, source)
+        for line, values in reader:
+            if len(values) != len(reader.names):
+                raise ValueError(f"{source}, line {line}: another number of columns than in the first line")
+            row = dict(zip(reader.names, values, strict=True))
             text = row[HISTORY].strip()
             yield {**row, HISTORY: [part.strip() for part in text.split(BETWEEN)] if text else []}
 
@@ -136,33 +138,35 @@ def _require_history(names: Any, source: Path) -> None:
 
 @contextmanager
 def _writer(target: Path, source: Path) -> Iterator[Callable[[list[Row]], None]]:
-    from predilect.runs.files import whole_file
+    from predilect.runs import whole_file
 
+    if target.suffix == ".csv":
+        with _csv_writer(target, source) as write:
+            yield write
+        return
     with whole_file(target) as path:
         if target.suffix == ".parquet":
             with _parquet_writer(path, source) as write:
                 yield write
             return
         with path.open("w", newline="", encoding="utf-8") as file:
-            if target.suffix == ".csv":
-                yield _csv_writer(file)
-            else:
-                yield lambda rows: file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            yield lambda rows: file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _csv_writer(file: Any) -> Callable[[list[Row]], None]:
-    writer: Any = None
+@contextmanager
+def _csv_writer(target: Path, source: Path) -> Iterator[Callable[[list[Row]], None]]:
+    """The columns of the source, then what is added; lists as they are in the source."""
+    from predilect.runs import CsvRows, csv_writer
 
-    def write(rows: list[Row]) -> None:
-        nonlocal writer
-        if writer is None:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-        for row in rows:
-            flat = {n: BETWEEN.join(map(str, v)) if isinstance(v, list) else v for n, v in row.items()}
-            writer.writerow(flat)
+    with CsvRows(source) as there:
+        names = list(dict.fromkeys([*there.names, *ADDED]))
+    with csv_writer(target, names) as write:
 
-    return write
+        def flat(row: Row) -> list[Any]:
+            values = (row[name] for name in names)
+            return [BETWEEN.join(map(str, v)) if isinstance(v, list) else v for v in values]
+
+        yield lambda rows: write(map(flat, rows))
 
 
 @contextmanager

@@ -1,13 +1,23 @@
-"""A fit's progress in the terminal."""
+"""Progress in the terminal: of a fit, and of a file that is read."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from transformers import TrainerCallback
 
 _NOT_SHOWN = ("_runtime", "_per_second", "_loss")
@@ -74,3 +84,22 @@ class TrainingProgress(TrainerCallback):
         if others:
             line += "; " + ", ".join(f"{name} {value:.3f}" for name, value in others.items())
         self.console.print(line, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def file_progress(what: str) -> Iterator[Callable[[float, int], None]]:
+    """A bar on standard error, where that is a terminal; it is told the share of a file, 0..1, and the rows so far."""
+    console = Console(stderr=True)
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rows]:,} rows"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    with bars:
+        task = bars.add_task(what, total=1.0, rows=0)
+        yield lambda share, rows: bars.update(task, completed=share, rows=rows)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from predilect.lazy import attach
 
 if TYPE_CHECKING:
+    from predilect.runs.csv_files import CsvRows as CsvRows
+    from predilect.runs.csv_files import csv_writer as csv_writer
     from predilect.runs.environment import hardware as hardware
     from predilect.runs.environment import method_versions as method_versions
     from predilect.runs.environment import versions as versions
@@ -25,8 +27,10 @@ if TYPE_CHECKING:
     from predilect.runs.output import temporary_folder as temporary_folder
 
 _NAMES = {
+    "CsvRows": "predilect.runs.csv_files",
     "OutputFolder": "predilect.runs.output",
     "catalogue_fingerprint": "predilect.runs.fingerprints",
+    "csv_writer": "predilect.runs.csv_files",
     "data_fingerprint": "predilect.runs.fingerprints",
     "differences": "predilect.runs.fingerprints",
     "hardware": "predilect.runs.environment",
@@ -44,8 +48,10 @@ _NAMES = {
 }
 
 __all__ = [
+    "CsvRows",
     "OutputFolder",
     "catalogue_fingerprint",
+    "csv_writer",
     "data_fingerprint",
     "differences",
     "hardware",

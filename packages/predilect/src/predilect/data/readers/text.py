@@ -73,8 +73,8 @@ def open_text(path: Path, encoding: str = "utf-8") -> BinaryIO:
             "its encoding (--encoding utf-16-le)"
         )
     encoding = marked or known.name
-    source = gzip.open(path) if packed else path.open("rb")  # noqa: SIM115 - closed with what is returned
-    return io.BufferedReader(_Unpacked(path, source, None if encoding == "utf-8" else encoding), 1 << 18)
+    whole = path.open("rb")  # closed with what is returned
+    return io.BufferedReader(_Unpacked(path, whole, packed, None if encoding == "utf-8" else encoding), 1 << 18)
 
 
 def _read(path: Path, source: Any, count: int) -> bytes:
@@ -91,16 +91,22 @@ def _read(path: Path, source: Any, count: int) -> bytes:
 class _Unpacked(io.RawIOBase):
     """A file whose faults are errors that say how far it was read; with an encoding, its text as UTF-8."""
 
-    def __init__(self, path: Path, source: Any, encoding: str | None = None) -> None:
-        self._path, self._source, self._encoding = path, source, encoding
+    def __init__(self, path: Path, file: BinaryIO, packed: bool, encoding: str | None = None) -> None:
+        self._path, self._file, self._encoding = path, file, encoding
+        self._source: Any = gzip.GzipFile(fileobj=file) if packed else file
         self._decoder = codecs.getincrementaldecoder(encoding)() if encoding else None
         self._lines, self._left = 0, b""
 
     def readable(self) -> bool:
         return True
 
+    def position(self) -> int:
+        """Bytes of the file, as it lies on disk, that were read so far."""
+        return self._file.tell()
+
     def close(self) -> None:
         self._source.close()
+        self._file.close()
         super().close()
 
     def readinto(self, buffer: Any) -> int:
