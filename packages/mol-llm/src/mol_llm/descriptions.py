@@ -148,7 +148,7 @@ def describe_pairs(rows: DescriptionRows, count: int, *, words: int = 30, seed: 
     Examples:
         >>> rows = describe_pairs(DescriptionRows(["CCO", "O"], ["An alcohol.", "Water it is."]), 1, words=2, seed=1)
         >>> rows.pairs, rows.targets
-        ([('O', 'CCO')], ['First: Water it Second: An alcohol.'])
+        ([('CCO', 'O')], ['First: An alcohol. Second: Water it'])
     """
     if len(rows) < 2 or count < 1 or words < 1:
         raise ValueError(
