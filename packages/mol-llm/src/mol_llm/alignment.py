@@ -19,13 +19,12 @@ from mol_llm.alignment_model import END, IGNORE, START, AlignmentModel, similari
 from mol_llm.command import DescriptionOptions
 from mol_llm.descriptions import DescriptionData, DescriptionRows
 from mol_llm.encoder import side_by_side
-from mol_llm.graph_store import GraphStore
-from mol_llm.graphs import MoleculeGraphs
+from mol_llm.graph_reading import ReadsGraphs
 from mol_llm.molecule_options import MoleculeOptions
 from mol_llm.molecules import canonical_smiles
 from mol_llm.retrieval import RetrievalEvaluation, evaluate_retrieval
 from predilect.configuration import at_least, new_defaults, option
-from predilect.method import Method, MethodConfig
+from predilect.method import MethodConfig
 from predilect.runs import write_text
 from predilect.training import (
     AnswerRows,
@@ -76,7 +75,7 @@ class MoleculeAlignmentConfig(MoleculeOptions, AnswerOptions, MethodConfig):
         return dataclasses.replace(self, epochs=1e-9)
 
 
-class MoleculeAlignment(Method[MoleculeAlignmentConfig]):
+class MoleculeAlignment(ReadsGraphs[MoleculeAlignmentConfig]):
     """The first stage: graphs and descriptions of molecules in one space (`AlignmentModel`), without a language model.
 
     The networks are those of `MolTC` and start from a draw; the published code starts from GraphCL's and SciBERT's
@@ -101,7 +100,6 @@ class MoleculeAlignment(Method[MoleculeAlignmentConfig]):
         super().__init__(config, **options)
         self._model: AlignmentModel | None = None
         self._tokenizer: Tokenizer | None = None
-        self._graphs = MoleculeGraphs(self.config.features)
 
     @property
     def model(self) -> AlignmentModel:
@@ -123,23 +121,12 @@ class MoleculeAlignment(Method[MoleculeAlignmentConfig]):
         for row, text in enumerate(data.train.texts):
             if not isinstance(text, str) or not text.strip():
                 raise ValueError(f"row {row}: the text {text!r} is blank: remove the row")
-        if self.config.graphs is not None:
-            parts = [part for part in (data.train, data.validation, data.test) if part is not None]
-            self._graphs.open([smiles for part in parts for smiles in part.smiles], self.config.graphs)
+        parts = [part for part in (data.train, data.validation, data.test) if part is not None]
+        self._keep_graphs([smiles for part in parts for smiles in part.smiles])
         self._read(data.train.smiles)
 
     def _read(self, smiles: Sequence[str]) -> None:
         self._graphs.read([(text, text) for text in smiles])
-
-    def _run(self, data: DescriptionData) -> dict[str, Any]:
-        run = super()._run(data)
-        del run["config"]["graphs"]  # where they lie changes no result
-        return run
-
-    def require_ready(self) -> None:
-        super().require_ready()
-        if self.config.graphs is not None and Path(self.config.graphs).exists():
-            GraphStore(self.config.graphs, features=self.config.features)
 
     def fingerprint(self, data: DescriptionData) -> str:
         return data.fingerprint()

@@ -49,7 +49,29 @@ DATA, PARTS = "Data", "Parts"
 
 
 @dataclass(kw_only=True)
-class PairOptions:
+class RowOptions:
+    """A file of rows, how its SMILES are read, and how rows are divided and resampled."""
+
+    data: Path | None = option("File of rows; .gz too.", panel=DATA, default=None)
+    policy: Literal["raise", "skip", "largest-fragment"] = option(
+        "On SMILES that cannot be used: raise; skip (leave out, and say so); or skip, and of salts take the largest "
+        "part.",
+        panel=DATA,
+        default="raise",
+    )
+    canonical: bool = option("Write every SMILES as RDKit does.", panel=DATA, default=True)
+    ratios: tuple[float, float, float] = option(
+        "Shares of training, validation and test.", panel=PARTS, default=(0.8, 0.1, 0.1)
+    )
+    bootstrap: int = option("Times that rows are resampled for the 95 % intervals.", panel=PARTS, default=1000)
+    seed: int = option("Seed of the parts, the method and the intervals.", default=0)
+
+    def __post_init__(self) -> None:
+        at_least(self, bootstrap=10, seed=0)
+
+
+@dataclass(kw_only=True)
+class PairOptions(RowOptions):
     """Rows of two molecules and an answer."""
 
     data: Path | None = option(
@@ -76,26 +98,14 @@ class PairOptions:
     first: str = option("Column of the first molecule's SMILES (the solute).", panel=DATA, default="first")
     second: str = option("Column of the second molecule's SMILES (the solvent).", panel=DATA, default="second")
     target: str = option("Column of the answer: a number, or 0 and 1.", panel=DATA, default="target")
-    policy: Literal["raise", "skip", "largest-fragment"] = option(
-        "On SMILES that cannot be used: raise; skip (leave out, and say so); or skip, and of salts take the largest "
-        "part.",
-        panel=DATA,
-        default="raise",
-    )
-    canonical: bool = option("Write every SMILES as RDKit does.", panel=DATA, default=True)
     split: Literal["random", "pair", "first", "second", "cold-one", "cold-both", "scaffold"] = option(
         "What the parts do not share: rows, unordered pairs, molecules of a role, drugs, or scaffolds.",
         panel=PARTS,
         default="pair",
     )
-    ratios: tuple[float, float, float] = option(
-        "Shares of training, validation and test.", panel=PARTS, default=(0.8, 0.1, 0.1)
-    )
-    bootstrap: int = option("Times that rows are resampled for the 95 % intervals.", panel=PARTS, default=1000)
-    seed: int = option("Seed of the parts, the method and the intervals.", default=0)
 
     def __post_init__(self) -> None:
-        at_least(self, bootstrap=10, seed=0)
+        super().__post_init__()
         tasks = _TASKS_OF.get(self.layout, _OF_ANY_CSV)
         if self.task is not None and self.task not in tasks:
             raise ValueError(f"the layout {self.layout} is of the task {' or '.join(tasks)} (got --task {self.task})")
@@ -184,28 +194,13 @@ class PairOptions:
 
 
 @dataclass(kw_only=True)
-class DescriptionOptions:
+class DescriptionOptions(RowOptions):
     """Rows of a molecule and a text about it."""
 
     data: Path | None = option("File of descriptions in ChEBI-20's layout; .gz too.", panel=DATA, default=None)
-    policy: Literal["raise", "skip", "largest-fragment"] = option(
-        "On SMILES that cannot be used: raise; skip (leave out, and say so); or skip, and of salts take the largest "
-        "part.",
-        panel=DATA,
-        default="raise",
-    )
-    canonical: bool = option("Write every SMILES as RDKit does.", panel=DATA, default=True)
     split: Literal["molecule", "scaffold"] = option(
         "What the parts do not share: molecules, or Murcko scaffolds.", panel=PARTS, default="molecule"
     )
-    ratios: tuple[float, float, float] = option(
-        "Shares of training, validation and test.", panel=PARTS, default=(0.8, 0.1, 0.1)
-    )
-    bootstrap: int = option("Times that rows are resampled for the 95 % intervals.", panel=PARTS, default=1000)
-    seed: int = option("Seed of the parts, the method and the intervals.", default=0)
-
-    def __post_init__(self) -> None:
-        at_least(self, bootstrap=10, seed=0)
 
     def read(self) -> DescriptionData:
         """The rows, checked and divided.

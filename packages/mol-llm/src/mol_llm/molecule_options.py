@@ -14,8 +14,8 @@ GRAPHS = "Molecules"
 
 
 @dataclass
-class MoleculeOptions:
-    """Graph encoder and Q-Former, and how long they are trained."""
+class GraphOptions:
+    """The graph encoder, and where its graphs lie."""
 
     features: Features = option(
         "Of atoms and bonds: MolTC's two and two, or the nine and three of the Open Graph Benchmark.",
@@ -29,24 +29,13 @@ class MoleculeOptions:
     )
     graph_layers: int = option("Layers of the graph encoder.", panel=GRAPHS, default=5)
     graph_width: int = option("Width of an atom's vector.", panel=GRAPHS, default=128)
-    queries: int = option("Vectors per molecule in the prompt.", panel=GRAPHS, default=8)
-    query_layers: int = option("Layers of the Q-Former.", panel=GRAPHS, default=4)
-    query_width: int = option("Width of the Q-Former.", panel=GRAPHS, default=128)
-    query_heads: int = option("Attention heads of the Q-Former.", panel=GRAPHS, default=4)
-    dropout: float = option("Dropout of graph encoder and Q-Former, in [0, 1).", panel=GRAPHS, default=0.1)
-    epochs: float = option("Passes over the training rows.", panel=TRAINING, default=3.0)
+    dropout: float = option("Dropout of the networks that read graphs, in [0, 1).", panel=GRAPHS, default=0.1)
 
-    def check_molecules(self) -> None:
+    def check_graphs(self) -> None:
         """Raise ValueError for a value that cannot be."""
-        at_least(self, graph_layers=1, graph_width=1, queries=1, query_layers=1, query_width=1, query_heads=1)
+        at_least(self, graph_layers=1, graph_width=1)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1) (got {self.dropout})")
-        if not 0 < self.epochs < math.inf:
-            raise ValueError(f"epochs must be a positive number (got {self.epochs})")
-        if self.query_width % self.query_heads:
-            raise ValueError(
-                f"query_width must be a multiple of query_heads (got {self.query_width} and {self.query_heads})"
-            )
 
     def encoder_options(self) -> dict[str, Any]:
         """What `GINEncoder` takes."""
@@ -58,6 +47,28 @@ class MoleculeOptions:
             "hidden": self.graph_width,
             "dropout": self.dropout,
         }
+
+
+@dataclass
+class MoleculeOptions(GraphOptions):
+    """Graph encoder and Q-Former, and how long they are trained."""
+
+    queries: int = option("Vectors per molecule in the prompt.", panel=GRAPHS, default=8)
+    query_layers: int = option("Layers of the Q-Former.", panel=GRAPHS, default=4)
+    query_width: int = option("Width of the Q-Former.", panel=GRAPHS, default=128)
+    query_heads: int = option("Attention heads of the Q-Former.", panel=GRAPHS, default=4)
+    epochs: float = option("Passes over the training rows.", panel=TRAINING, default=3.0)
+
+    def check_molecules(self) -> None:
+        """Raise ValueError for a value that cannot be."""
+        self.check_graphs()
+        at_least(self, queries=1, query_layers=1, query_width=1, query_heads=1)
+        if not 0 < self.epochs < math.inf:
+            raise ValueError(f"epochs must be a positive number (got {self.epochs})")
+        if self.query_width % self.query_heads:
+            raise ValueError(
+                f"query_width must be a multiple of query_heads (got {self.query_width} and {self.query_heads})"
+            )
 
     def qformer_options(self) -> dict[str, Any]:
         """What `QFormer` takes."""

@@ -22,8 +22,8 @@ from mol_llm.alignment_model import WEIGHTS, different, read_weights
 from mol_llm.descriptions import read_chebi20
 from mol_llm.encoder import side_by_side
 from mol_llm.evaluation import PairEvaluation, evaluate_pairs
-from mol_llm.graph_store import GraphStore
-from mol_llm.graphs import MoleculeGraphs, molecule_graph
+from mol_llm.graph_reading import ReadsGraphs
+from mol_llm.graphs import molecule_graph
 from mol_llm.minimol import MINIMOL_WIDTH, minimol, minimol_missing
 from mol_llm.molecule_options import GRAPHS, SHAPES, MoleculeOptions
 from mol_llm.molecule_tokens import ROLES, MoleculeTokens, Sharing, pair_inputs
@@ -133,7 +133,7 @@ class MolTCConfig(MoleculeOptions, TuningOptions, AnswerOptions, MethodConfig):
         return dataclasses.replace(self, epochs=1e-9)
 
 
-class MolTC(PairMethod[MolTCConfig]):
+class MolTC(ReadsGraphs[MolTCConfig], PairMethod[MolTCConfig]):
     """Two molecules in a prompt, each as SMILES and as Q vectors of its graph, and the answer as text.
 
     Prompt: `First molecule: SMILES <Q vectors> Second molecule: SMILES <Q vectors> QUESTION`. Loss: the mean negative
@@ -160,7 +160,6 @@ class MolTC(PairMethod[MolTCConfig]):
         self._model: Any = None
         self._range: tuple[float, float] = (0.0, 0.0)
         self._mean = 0.0  # of the training values
-        self._graphs = MoleculeGraphs(self.config.features)
         self._fingerprints: dict[str, Tensor] = {}
 
     @property
@@ -177,8 +176,6 @@ class MolTC(PairMethod[MolTCConfig]):
 
     def require_ready(self) -> None:
         super().require_ready()
-        if self.config.graphs is not None and Path(self.config.graphs).exists():
-            GraphStore(self.config.graphs, features=self.config.features)
         if self.config.descriptions is not None and not Path(self.config.descriptions).is_file():
             raise FileNotFoundError(f"there is no file {self.config.descriptions} of descriptions")
         if self.config.minimol and (missing := minimol_missing()) is not None:
@@ -191,13 +188,11 @@ class MolTC(PairMethod[MolTCConfig]):
             raise ValueError(
                 f"{data.task.name!r} asks for a text, before which nothing is said: leave descriptions out"
             )
-        if self.config.graphs is not None:
-            self._graphs.open(data.molecules(), self.config.graphs)
+        self._keep_graphs(data.molecules())
         super()._require(data)
 
     def _run(self, data: PairData) -> dict[str, Any]:
         run = super()._run(data)
-        del run["config"]["graphs"]  # where they lie changes no result
         if self.config.descriptions is not None:
             run["config"]["descriptions"] = hashlib.sha256(Path(self.config.descriptions).read_bytes()).hexdigest()
         start = self.config.start and Path(self.config.start)
@@ -350,7 +345,7 @@ class MolTC(PairMethod[MolTCConfig]):
     # --- predictions ------------------------------------------------------------------------------------------
 
     def forget(self) -> None:
-        self._graphs.forget()
+        super().forget()
         self._fingerprints.clear()
 
     def _predict(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64] | list[str]:

@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from torch_geometric.nn import global_max_pool, global_mean_pool
 
 from mol_llm.encoder import GINEncoder
-from mol_llm.features import SIZES, Features
-from mol_llm.graph_store import GraphStore
-from mol_llm.graphs import MoleculeGraphs
+from mol_llm.graph_reading import ReadsGraphs
+from mol_llm.molecule_options import GRAPHS, GraphOptions
 from mol_llm.molecule_tokens import ROLES, pair_inputs
 from mol_llm.pair_method import NumbersOnly
 from mol_llm.pairs import PairData, PairRows, PairTask
@@ -29,37 +28,23 @@ from predilect.runs import read_json, write_json
 from predilect.training.devices import default_device
 from predilect.training.options import TRAINING
 
-_GRAPHS = "Molecules"
 _WEIGHTS, _SCALE = "network.safetensors", "scale.json"
 _PAIRS_AT_ONCE = 256
 
 
 @dataclass
-class PairGNNConfig(MethodConfig):
+class PairGNNConfig(GraphOptions, MethodConfig):
     """Graphs, network and training."""
 
     sharing: Literal["tied", "untied"] = option(
-        "Encoders of the two roles: one for both, or one each (solute and solvent).", panel=_GRAPHS, default="tied"
+        "Encoders of the two roles: one for both, or one each (solute and solvent).", panel=GRAPHS, default="tied"
     )
     symmetric: bool = option(
         "Read (a, b) and (b, a) alike, as for two drugs that interact; false: the order counts.",
-        panel=_GRAPHS,
+        panel=GRAPHS,
         default=False,
     )
-    features: Features = option(
-        "Of atoms and bonds: MolTC's two and two, or the nine and three of the Open Graph Benchmark.",
-        panel=_GRAPHS,
-        default="moltc",
-    )
-    graphs: str | None = option(
-        "File of the molecules' graphs (GraphStore): made, or filled up, by all cores. None: they are made in memory.",
-        panel=_GRAPHS,
-        default=None,
-    )
-    graph_layers: int = option("Layers of the graph encoder.", panel=_GRAPHS, default=5)
-    graph_width: int = option("Width of an atom's vector.", panel=_GRAPHS, default=128)
     head_width: int = option("Width of the layer between the molecules' vectors and the answer.", default=256)
-    dropout: float = option("Dropout of encoder and head, in [0, 1).", panel=TRAINING, default=0.1)
     epochs: int = option("Most passes over the training pairs.", panel=TRAINING, default=60)
     patience: int = option(
         "Stop after so many epochs without a better loss on the validation rows, where there are any.",
@@ -71,9 +56,8 @@ class PairGNNConfig(MethodConfig):
     weight_decay: float = option("AdamW's.", panel=TRAINING, default=1e-4)
 
     def __post_init__(self) -> None:
-        at_least(self, graph_layers=1, graph_width=1, head_width=1, epochs=1, patience=1, batch_size=1, weight_decay=0)
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1) (got {self.dropout})")
+        self.check_graphs()
+        at_least(self, head_width=1, epochs=1, patience=1, batch_size=1, weight_decay=0)
         if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"learning_rate must be a positive number (got {self.learning_rate})")
         if self.symmetric and self.sharing != "tied":
@@ -121,7 +105,7 @@ class PairNetwork(nn.Module):
         return answers
 
 
-class PairGNN(NumbersOnly[PairGNNConfig]):
+class PairGNN(ReadsGraphs[PairGNNConfig], NumbersOnly[PairGNNConfig]):
     """MolTC's graph encoder, a readout and a small head: what the graphs say without a language model.
 
     Loss: squared error of the targets, standardised on the training rows, or cross-entropy of the classes; AdamW, a
@@ -141,32 +125,17 @@ class PairGNN(NumbersOnly[PairGNNConfig]):
         super().__init__(config, **options)
         self._network: PairNetwork | None = None
         self._scale = (0.0, 1.0)  # mean and deviation of the training targets
-        self._graphs = MoleculeGraphs(self.config.features)
 
     @property
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self._fitted(self._network).parameters())
 
-    def require_ready(self) -> None:
-        super().require_ready()
-        if self.config.graphs is not None and Path(self.config.graphs).exists():
-            GraphStore(self.config.graphs, features=self.config.features)
-
     def _require(self, data: PairData) -> None:
-        if self.config.graphs is not None:
-            self._graphs.open(data.molecules(), self.config.graphs)
+        self._keep_graphs(data.molecules())
         super()._require(data)
-
-    def _run(self, data: PairData) -> dict[str, Any]:
-        run = super()._run(data)
-        del run["config"]["graphs"]  # where they lie changes no result
-        return run
 
     def _read(self, pairs: Sequence[tuple[str, str]]) -> None:
         self._graphs.read(pairs)
-
-    def forget(self) -> None:
-        self._graphs.forget()
 
     # --- fitting ----------------------------------------------------------------------------------------------
 
@@ -199,15 +168,8 @@ class PairGNN(NumbersOnly[PairGNNConfig]):
 
     def _new_network(self, task: PairTask) -> PairNetwork:
         config = self.config
-        encoder = {
-            "atom_sizes": SIZES[config.features][0],
-            "bond_sizes": SIZES[config.features][1],
-            "layers": config.graph_layers,
-            "hidden": config.graph_width,
-            "dropout": config.dropout,
-        }
         return PairNetwork(
-            encoder,
+            config.encoder_options(),
             len(task.answers) if task.kind == "class" else 1,
             head=config.head_width,
             sharing=config.sharing,
