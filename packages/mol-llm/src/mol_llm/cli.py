@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mol_llm.command import DATA, PARTS, PairOptions, Task
-from mol_llm.leaderboard import PairLeaderboardConfig
+from mol_llm.command import DATA, PARTS, PairLeaderboardConfig, PairOptions, Task
 from predilect.cli.options import config_command
 from predilect.configuration import option
 

@@ -1,12 +1,13 @@
-"""Rows for `predilect train`: which file, which task, how the rows are divided."""
+"""Options of rows: which file, which task, how they are divided. Light, so that `predilect --help` can read them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from predilect.configuration import at_least, option
+from predilect.leaderboard.config import RUN, RunConfig
 
 if TYPE_CHECKING:
     from mol_llm.descriptions import DescriptionData
@@ -219,3 +220,26 @@ class DescriptionOptions(RowOptions):
         found = read_chebi20(self.data, reader=SmilesReader(self.policy, self.canonical))
         parts = split_descriptions(found.rows, self.split, fractions=self.ratios, seed=self.seed)
         return DescriptionData(*parts, tuple(str(remark) for remark in found.remarks))
+
+
+@dataclass(kw_only=True)
+class PairLeaderboardConfig(RunConfig, PairOptions):
+    """One leaderboard of pair methods."""
+
+    models: tuple[str, ...] = option(
+        "Methods to compare; by default all that are quick to fit, without language models.", panel=RUN, default=()
+    )
+    set: dict[str, dict[str, Any]] = option(
+        "An option of one method, e.g. moltc.epochs=5; in YAML a section per method.", panel=RUN, default={}
+    )
+    test_rows: int | None = option(
+        "Measure on this many test rows, drawn at random; none: all.", panel=PARTS, default=None
+    )
+    output_dir: Path = option(
+        "Folder of results, plots, report and fitted methods.", panel=RUN, default=Path("runs/mol-leaderboard")
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.test_rows is not None:
+            at_least(self, test_rows=2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,11 +10,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from mol_llm.command import PARTS, PairOptions
+from mol_llm.command import PairLeaderboardConfig
 from mol_llm.evaluation import compare_pairs
 from mol_llm.pairs import PairData, PairRows
-from predilect.configuration import at_least, option, plain
-from predilect.leaderboard.config import RUN, RunConfig
+from predilect.configuration import plain
 from predilect.leaderboard.contest import Contest, Measured
 from predilect.leaderboard.results import Display, ModelComparison, ModelResult
 from predilect.method import Method
@@ -81,29 +80,6 @@ _MANY = replace(
         ("brier", "Mean squared distance of the probabilities from the truth, over all answers: lower is better."),
     ),
 )
-
-
-@dataclass(kw_only=True)
-class PairLeaderboardConfig(RunConfig, PairOptions):
-    """One leaderboard of pair methods."""
-
-    models: tuple[str, ...] = option(
-        "Methods to compare; by default all that are quick to fit, without language models.", panel=RUN, default=()
-    )
-    set: dict[str, dict[str, Any]] = option(
-        "An option of one method, e.g. moltc.epochs=5; in YAML a section per method.", panel=RUN, default={}
-    )
-    test_rows: int | None = option(
-        "Measure on this many test rows, drawn at random; none: all.", panel=PARTS, default=None
-    )
-    output_dir: Path = option(
-        "Folder of results, plots, report and fitted methods.", panel=RUN, default=Path("runs/mol-leaderboard")
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.test_rows is not None:
-            at_least(self, test_rows=2)
 
 
 class Pairs(Contest):
