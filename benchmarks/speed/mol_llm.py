@@ -35,7 +35,7 @@ from predilect.testing import tiny_language_model
 from predilect.tokenization import encode_answers
 
 Pairs = Sequence[tuple[str, str]]
-PAIRS, BATCH, STEP = 30_000, 64, 16
+PAIRS, BATCH, STEP = 30_000, 64, 8
 
 
 def pairs_of(*, quick: bool) -> PairRows:
@@ -227,11 +227,11 @@ def probabilities(method: MolTC, pairs: Pairs, repeats: int, *, quick: bool) -> 
 
 def main() -> None:
     given = _results.options(__doc__ or "")
-    quick, repeats = given.quick, 1 if given.quick else 9
+    quick, repeats = given.quick, 1 if given.quick else 5
     torch.manual_seed(0)
     rows = pairs_of(quick=quick)
     pairs = rows.pairs[: 4 if quick else STEP]
-    found = [prepare(rows), encode(MolTC(), rows.pairs, 1 if quick else 20, repeats)]
+    found = [prepare(rows), encode(MolTC(), rows.pairs, 1 if quick else 10, repeats)]
     with tempfile.TemporaryDirectory() as folder:
         for tuning in ("frozen", "lora"):
             method = fitted(tuning, rows, quick=quick, folder=Path(folder))
